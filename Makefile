@@ -63,7 +63,7 @@ check: $(STAMP) ## Lint, format, types, layers, wire contract, drift of generate
 	$(call say,mypy: types (strict))
 	@$(BIN)/mypy
 	$(call say,pyright: types once more)
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	$(call say,import-linter: who may import whom)
 	@PYTHONPATH=client_sdk:broker:node $(BIN)/lint-imports
 	$(call say,buf: the wire contract)

@@ -8,15 +8,15 @@ Reads ``protos/permslip/**/*.proto`` and writes, below ``client_sdk/permslip/_pb
 Rules:
 
 * The output is committed, so that nobody needs a compiler to install the package.
-* protoc writes ``from permslip.v1 import grant_pb2``; the code lives in ``permslip._pb``, so these imports (and only
-  these: ``google.*`` stays) are rewritten. An import of ours in a shape this file does not know is an error, not a guess.
+* protoc writes ``from permslip.v1 import grant_pb2``; the code lives in ``permslip._pb``, so these are
+  rewritten, and only these: ``google.*`` stays. One of ours in an unknown shape is an error, not a guess.
 * Whatever lies in the output folder and is not generated any more is deleted.
 * The compiler and both plugins come from the environment that runs this file, never from ``PATH``.
 
 Example::
 
     $ python protos/generate.py            # write
-    $ python protos/generate.py --check    # compare with what is committed; exit 1 and name each file that differs
+    $ python protos/generate.py --check    # compare with the committed code; exit 1 and name what differs
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ def plugin(name: str) -> str:
     """``--plugin`` argument for a protoc plugin that is installed beside the running interpreter."""
     path = Path(sysconfig.get_path("scripts")) / name
     if not path.is_file():
-        raise GenerationError(f"{name} is not installed at {path}; run: pip install -e '.[dev]' -c constraints.txt")
+        raise GenerationError(f"{name} is not installed at {path}; run `make protos`, which installs it")
     return f"--plugin={name}={path}"
 
 
-def compile_protos(protos: Path, files: list[Path], destination: Path) -> None:
-    """Runs protoc over ``files``; everything lands in ``destination``."""
+def compile_protos(protos: Path, files: list[Path], out: Path) -> None:
+    """Runs protoc over ``files``; everything lands in ``out``."""
     compiler = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={protos}"]
     with_service = [file for file in files if _SERVICE.search((protos / file).read_text("utf-8"))]
-    messages = [f"--python_out={destination}", plugin("protoc-gen-mypy"), f"--mypy_out={destination}"]
-    services = [f"--grpc_python_out={destination}", plugin("protoc-gen-mypy_grpc"), f"--mypy_grpc_out={destination}"]
+    messages = [f"--python_out={out}", plugin("protoc-gen-mypy"), f"--mypy_out={out}"]
+    services = [f"--grpc_python_out={out}", plugin("protoc-gen-mypy_grpc"), f"--mypy_grpc_out={out}"]
     for outputs, inputs in ((messages, files), (services, with_service)):
         if not inputs:
             continue
@@ -89,7 +89,8 @@ def generate(protos: Path) -> dict[Path, str]:
         compile_protos(protos, sources(protos), destination)
         written = sorted(path for path in destination.rglob("*") if path.is_file())
         result = {
-            path.relative_to(destination): move_imports(path.read_text("utf-8"), path.name) for path in written
+            path.relative_to(destination): move_imports(path.read_text("utf-8"), path.name)
+            for path in written
         }
     for folder in {parent for path in result for parent in path.parents}:
         result[folder / "__init__.py"] = PACKAGE_DOCSTRING
@@ -127,9 +128,9 @@ def write(output: Path, files: dict[Path, str]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done or no drift, 1 drift, 2 could not generate."""
     parser = argparse.ArgumentParser(description="Generate the Python code of the wire contract.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if committed code has drifted")
-    parser.add_argument("--protos", type=Path, default=PROTOS, help="folder that holds permslip/ (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder to write (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on drift")
+    parser.add_argument("--protos", type=Path, default=PROTOS, help="folder that holds permslip/")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder to write")
     options = parser.parse_args(arguments)
     try:
         files = generate(options.protos)

@@ -1,8 +1,8 @@
 """Fixtures for every test: where the repository is, and where real data is when there is any.
 
-``shared_data`` is the folder of real and third-party data: the environment variable ``PERMSLIP_DATA`` or, failing
-that, ``../shared/data`` beside the repository. It is never part of the repository, so a test that asks for it is
-skipped where it is absent, and says so::
+``shared_data`` is the folder of real and third-party data: the environment variable ``PERMSLIP_DATA`` or,
+failing that, ``../shared/data`` beside the repository. It is never part of the repository, so a test that
+asks for it is skipped where it is absent, and says so::
 
     def test_every_guardian_is_read(shared_data: Path) -> None:
         source = shared_data / "grandbend" / "edfi-1.0-full"
