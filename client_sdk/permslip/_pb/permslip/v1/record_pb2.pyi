@@ -209,6 +209,9 @@ class Context(_message.Message):
     TERM_FIELD_NUMBER: _builtins.int
     GRADE_LEVEL_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
+    PLACE_ID_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
     place: _builtins.str
     """School, platform or other place."""
     with_whom: _builtins.str
@@ -220,6 +223,11 @@ class Context(_message.Message):
     """The learner's grade level then, as the source names it."""
     subject: _builtins.str
     """Subject area, as the source names it."""
+    place_id: _builtins.str
+    """The source's own identifier of the place."""
+    period: _builtins.str
+    """Class period and room, as the source names them."""
+    room: _builtins.str
     @_builtins.property
     def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Conditions such as an accommodation, administration or medium."""
@@ -234,10 +242,13 @@ class Context(_message.Message):
         term: _builtins.str = ...,
         grade_level: _builtins.str = ...,
         subject: _builtins.str = ...,
+        place_id: _builtins.str = ...,
+        period: _builtins.str = ...,
+        room: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "grade_level", b"grade_level", "place", b"place", "school_year", b"school_year", "subject", b"subject", "term", b"term", "with_whom", b"with_whom"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "grade_level", b"grade_level", "period", b"period", "place", b"place", "place_id", b"place_id", "room", b"room", "school_year", b"school_year", "subject", b"subject", "term", b"term", "with_whom", b"with_whom"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -551,10 +562,13 @@ class Assessment(_message.Message):
     OBJECTIVES_FIELD_NUMBER: _builtins.int
     ACCOMMODATIONS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    REASON_NOT_TESTED_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     family: _builtins.str
     form_version: _builtins.str
     administration: _builtins.str
+    reason_not_tested: _builtins.str
+    """Why there is no score, as the source says: an absence that is explained, not a gap."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedValue]: ...
     @_builtins.property
@@ -577,10 +591,11 @@ class Assessment(_message.Message):
         objectives: _abc.Iterable[Global___ObjectiveResult] | None = ...,
         accommodations: _abc.Iterable[_builtins.str] | None = ...,
         items: _abc.Iterable[Global___NamedText] | None = ...,
+        reason_not_tested: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accommodations", b"accommodations", "administration", b"administration", "family", b"family", "form_version", b"form_version", "items", b"items", "objectives", b"objectives", "performance_levels", b"performance_levels", "scores", b"scores", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accommodations", b"accommodations", "administration", b"administration", "family", b"family", "form_version", b"form_version", "items", b"items", "objectives", b"objectives", "performance_levels", b"performance_levels", "reason_not_tested", b"reason_not_tested", "scores", b"scores", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -931,12 +946,15 @@ class Demographics(_message.Message):
     LANGUAGES_FIELD_NUMBER: _builtins.int
     LOCAL_IDS_FIELD_NUMBER: _builtins.int
     FURTHER_FIELD_NUMBER: _builtins.int
+    FULL_NAME_FIELD_NUMBER: _builtins.int
     first_name: _builtins.str
     middle_name: _builtins.str
     last_name: _builtins.str
     suffix: _builtins.str
     birth_date: _builtins.str
     sex: _builtins.str
+    full_name: _builtins.str
+    """The whole name, where the source does not divide it."""
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -955,10 +973,11 @@ class Demographics(_message.Message):
         languages: _abc.Iterable[_builtins.str] | None = ...,
         local_ids: _abc.Iterable[_builtins.str] | None = ...,
         further: _abc.Iterable[Global___NamedText] | None = ...,
+        full_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date", "first_name", b"first_name", "further", b"further", "languages", b"languages", "last_name", b"last_name", "local_ids", b"local_ids", "middle_name", b"middle_name", "sex", b"sex", "suffix", b"suffix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date", "first_name", b"first_name", "full_name", b"full_name", "further", b"further", "languages", b"languages", "last_name", b"last_name", "local_ids", b"local_ids", "middle_name", b"middle_name", "sex", b"sex", "suffix", b"suffix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
