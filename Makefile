@@ -2,7 +2,8 @@
 #
 #   make demo [DATA=DIR] [REPORT=FILE] [KEEP=DIR]
 #   make test [TESTS=tests/unit] [PYTEST_ARGS="-k revocation"]
-#   make check | bench | protos | mutate | clean | help
+#   make mutate [SUBJECTS=merkle]
+#   make check | bench | protos | clean | help
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,6 +21,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 TESTS ?= tests
 PYTEST_ARGS ?=
 WORKERS ?= auto
+SUBJECTS ?=
 say = @printf '\n==> %s\n' "$(1)"
 
 .PHONY: help demo test check bench protos mutate clean
@@ -80,10 +82,9 @@ protos: $(STAMP) ## Generate the Python code of the wire contract
 	$(call say,Generating client_sdk/permslip/_pb from protos/)
 	@$(BIN)/python protos/generate.py
 
-mutate: $(STAMP) ## Mutation tests of the trust core
-	$(call say,Mutating the trust core; survivors are listed at the end)
-	@$(BIN)/mutmut run
-	@$(BIN)/mutmut results
+mutate: $(STAMP) ## Mutation tests of the trust core: would the tests notice a wrong line?
+	$(call say,Mutating the trust core; survivors are listed at the end and in build/mutation.json)
+	@$(BIN)/python -m tests.mutation $(SUBJECTS)
 
 clean: ## Remove everything that can be made again
 	$(call say,Removing $(VENV) and build and the tools' caches)
