@@ -14,6 +14,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast the machine happens to be is no property of the product.
+settings.register_profile("permslip", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("permslip")
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
