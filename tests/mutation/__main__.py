@@ -31,9 +31,14 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = ROOT / "build" / "mutation"
 REQUIRED = 0.90
 
-# module below client_sdk/permslip → the tests that prove it
+# module below client_sdk/permslip → the tests that prove it, as patterns below tests/
 SUBJECTS = {
-    "merkle": ["tests/unit/test_merkle.py"],
+    "bounds": ["**/test_*bounds*.py", "**/test_*statements*.py"],
+    "decision": ["**/test_*decision*.py", "scenarios/test_*.py"],
+    "dsse": ["**/test_*dsse*.py", "**/test_*statements*.py"],
+    "grants": ["**/test_*grants*.py"],
+    "merkle": ["**/test_*merkle*.py"],
+    "statements": ["**/test_*statements*.py"],
 }
 
 KILLED = {1, 3, 24, 36, -24, 152, 255}  # failed, internal error, and the several ways to run out of time
@@ -73,6 +78,12 @@ def without_wording(function: ast.AST) -> str:
     return ast.dump(tree)
 
 
+def tests_of(name: str) -> set[str]:
+    """Paths, relative to the repository, of the test files that prove a module."""
+    found = {path for pattern in SUBJECTS[name] for path in (ROOT / "tests").glob(pattern)}
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
 def stage(subjects: list[str]) -> None:
     """Lays out a project of mutmut's own shape: ``src/permslip``, ``tests`` and a configuration."""
     shutil.rmtree(STAGE, ignore_errors=True)
@@ -81,7 +92,7 @@ def stage(subjects: list[str]) -> None:
     shutil.copytree(ROOT / "tests", STAGE / "tests", ignore=ignore)
     shutil.copytree(ROOT / "protos", STAGE / "protos", ignore=ignore)
     mutated = json.dumps([f"src/permslip/{name}.py" for name in subjects])
-    tests = json.dumps(sorted({test for name in subjects for test in SUBJECTS[name]}))
+    tests = json.dumps(sorted(set[str]().union(*map(tests_of, subjects))))
     configuration = f"""
 [tool.mutmut]
 source_paths = ["src"]
@@ -101,9 +112,7 @@ markers = ["data: needs real data", "slow: takes long", "e2e: starts processes"]
 def score(name: str) -> Score:
     """Reads what mutmut wrote down about one module."""
     mutated = STAGE / "mutants" / "src" / "permslip" / f"{name}.py"
-    verdicts: dict[str, int | None] = json.loads(Path(f"{mutated}.meta").read_text("utf-8"))[
-        "exit_code_by_key"
-    ]
+    verdicts: dict[str, int | None] = json.loads(Path(f"{mutated}.meta").read_text("utf-8"))["exit_code_by_key"]
     functions = {
         node.name: node
         for node in ast.walk(ast.parse(mutated.read_text("utf-8")))
@@ -130,6 +139,9 @@ def main() -> int:
     unknown = set(subjects) - SUBJECTS.keys()
     if unknown:
         parser.error(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
+    untested = [name for name in subjects if not tests_of(name)]
+    if untested:
+        parser.error(f"no tests match the patterns of {', '.join(untested)}")
     stage(subjects)
     if subprocess.run([sys.executable, "-m", "mutmut", "run"], cwd=STAGE, check=False).returncode != 0:
         print("mutmut could not run; do the tests pass?", file=sys.stderr)
@@ -150,7 +162,7 @@ def main() -> int:
         for name, each in scores.items()
     }
     (ROOT / "build" / "mutation.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    print("\nTo see one: cd build/mutation && mutmut show NAME")
+    print("\nTo see one: cd build/mutation && ../../.venv/bin/mutmut show NAME")
     short = [name for name, each in scores.items() if each.rate < REQUIRED]
     if short:
         print(f"\nbelow {REQUIRED:.0%}: {', '.join(short)}", file=sys.stderr)
