@@ -9,6 +9,8 @@ A caller who catches :class:`PermslipError` catches all of it; parsers never lea
     │   ├── SignatureError      a signature is missing, unnamed, duplicated or invalid
     │   ├── KeyRejectedError    a key that must not be used (small order, not certified, out of date)
     │   ├── SealError           a sealed message was altered, cut short or is for somebody else
+    │   ├── AttenuationError    a delegation gives more than its parent (names the dimension)
+    │   ├── AuthorityError      the signer may not do this (revoke, endorse, push)
     │   └── ProofError          a Merkle proof, checkpoint or cosignature does not hold
     ├── RefusedError            a broker or node said no (carries the reason code and its remedy)
     ├── UnavailableError        no answer could be had: try again
@@ -23,6 +25,8 @@ Every message says what was expected, what came, and what to do next.
 from __future__ import annotations
 
 __all__ = [
+    "AttenuationError",
+    "AuthorityError",
     "ConfigurationError",
     "ImportFileError",
     "KeyFileError",
@@ -82,6 +86,22 @@ class KeyRejectedError(VerificationError):
 
 class SealError(VerificationError):
     """A sealed message was altered, cut short, reordered, or is for somebody else."""
+
+
+class AttenuationError(VerificationError):
+    """A delegation gives more than its parent.
+
+    Args:
+        dimension: which of sections, actions, time, dates, uses, depth, parties.
+    """
+
+    def __init__(self, message: str, *, dimension: str) -> None:
+        super().__init__(f"{dimension}: {message}", remedy="Narrow it to what the parent allows and sign again.")
+        self.dimension = dimension
+
+
+class AuthorityError(VerificationError):
+    """A genuine signature by somebody who may not do this."""
 
 
 class ProofError(VerificationError):

@@ -457,20 +457,26 @@ class Push(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     position: _builtins.int
     @_builtins.property
     def statement(self) -> _statement_pb2.Envelope: ...
+    @_builtins.property
+    def chain(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.Envelope]:
+        """With a revocation: the grant and delegations that it concerns, so that a node that never saw them can check it."""
+
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         position: _builtins.int = ...,
         statement: _statement_pb2.Envelope | None = ...,
+        chain: _abc.Iterable[_statement_pb2.Envelope] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "position", b"position", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "number", b"number", "position", b"position", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1044,17 +1044,14 @@ Global___HealthNote: _TypeAlias = HealthNote  # noqa: Y015
 
 @_typing.final
 class SlicePart(_message.Message):
-    """One piece of a slice, as sealed: the plaintext of a chunk. Serialized parts concatenate: the whole slice is the
-    concatenation of its chunks' plaintexts, read as one SlicePart.
+    """The body of one chunk of a slice, as sealed (SPEC.md §3). The bodies of a slice's chunks, concatenated, read as one
+    SlicePart; a record is never cut in two.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
-    PADDING_FIELD_NUMBER: _builtins.int
-    padding: _builtins.bytes
-    """Zero bytes that bring the slice to a Padmé length; only in the last chunk."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]: ...
     @_builtins.property
@@ -1066,11 +1063,10 @@ class SlicePart(_message.Message):
         *,
         records: _abc.Iterable[Global___Record] | None = ...,
         manifest: _statement_pb2.Envelope | None = ...,
-        padding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "padding", b"padding", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

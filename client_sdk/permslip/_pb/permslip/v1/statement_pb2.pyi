@@ -212,7 +212,6 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_QUERY_EXPIRED: _Reason.ValueType  # 13
     REASON_QUERY_FROM_FUTURE: _Reason.ValueType  # 14
     REASON_QUERY_REPLAYED: _Reason.ValueType  # 15
-    REASON_RETRY_NOT_FREE: _Reason.ValueType  # 16
     REASON_REQUESTER_UNKNOWN: _Reason.ValueType  # 20
     """The requester."""
     REASON_REQUESTER_SUSPENDED: _Reason.ValueType  # 21
@@ -282,7 +281,6 @@ REASON_WRONG_FEDERATION: Reason.ValueType  # 12
 REASON_QUERY_EXPIRED: Reason.ValueType  # 13
 REASON_QUERY_FROM_FUTURE: Reason.ValueType  # 14
 REASON_QUERY_REPLAYED: Reason.ValueType  # 15
-REASON_RETRY_NOT_FREE: Reason.ValueType  # 16
 REASON_REQUESTER_UNKNOWN: Reason.ValueType  # 20
 """The requester."""
 REASON_REQUESTER_SUSPENDED: Reason.ValueType  # 21

@@ -1,0 +1,1 @@
+"""Permslip: a federated consent and access broker for learner profiles."""

@@ -1,0 +1,128 @@
+"""The tree of sections, what a grant on a path covers, and what it never covers by a prefix.
+
+Rules (SPEC.md §6):
+
+- Records stand in *leaf* sections only. A path names a leaf, or everything below it.
+- A **sensitive** leaf is covered only by its own path, never by a path above it: a parent who grants ``personal`` has
+  not granted ``personal.discipline``.
+- The tree is fixed for one version of the format. A path that is not in it is refused, not ignored.
+
+Example::
+
+    >>> expand(["transcript.assessments"])
+    ('transcript.assessments.district', 'transcript.assessments.state')
+    >>> covers(["personal"], "personal.attendance"), covers(["personal"], "personal.discipline")
+    (True, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from permslip.errors import MalformedError
+
+__all__ = ["LEAVES", "PATHS", "SENSITIVE", "TOP", "check_paths", "covers", "expand", "is_narrower"]
+
+# Every leaf section → is it sensitive?
+_TREE: Final[dict[str, bool]] = {
+    # learning transcript
+    "transcript.courses": False,
+    "transcript.grades": False,
+    "transcript.credits": False,
+    "transcript.assessments.state": False,
+    "transcript.assessments.district": False,
+    # personalized learning information
+    "personal.assessments": False,
+    "personal.services": False,
+    "personal.work_habits": False,
+    "personal.activities": False,
+    "personal.experience": False,
+    "personal.attendance": False,
+    "personal.mastery": False,
+    "personal.plan": False,
+    "personal.discipline": True,
+    "personal.health": True,
+    # portfolio
+    "portfolio.works": False,
+    # learner positioning
+    "variability.background.context": False,
+    "variability.background.adverse_experiences": True,
+    "variability.background.safety": True,
+    "variability.background.socioeconomic_status": True,
+    "variability.social_emotional.skills": False,
+    "variability.social_emotional.identity": True,
+    "variability.social_emotional.stereotype_threat": True,
+    "variability.cognition": False,
+    "variability.content": False,
+    # the learner's own voice
+    "voice.goals": False,
+    "voice.interests": False,
+    "voice.reflections": False,
+    # who the learner is
+    "identity.demographics": True,
+}
+
+LEAVES: Final[tuple[str, ...]] = tuple(sorted(_TREE))
+SENSITIVE: Final[frozenset[str]] = frozenset(path for path, sensitive in _TREE.items() if sensitive)
+
+
+def _prefixes(path: str) -> list[str]:
+    words = path.split(".")
+    return [".".join(words[:count]) for count in range(1, len(words) + 1)]
+
+
+# Every path that may be named: leaves and what stands above them.
+PATHS: Final[frozenset[str]] = frozenset(prefix for leaf in LEAVES for prefix in _prefixes(leaf))
+# The paths without a parent: asking for all of them asks for everything that is not sensitive.
+TOP: Final[tuple[str, ...]] = tuple(sorted({path.split(".")[0] for path in LEAVES}))
+
+
+def check_paths(paths: Iterable[str], field: str) -> None:
+    """Check that every path is in the tree.
+
+    Raises:
+        MalformedError: names the first that is not.
+    """
+    for number, path in enumerate(paths):
+        if path not in PATHS:
+            raise MalformedError(
+                f"there is no section {path!r}.",
+                field=f"{field}[{number}]",
+                remedy="The sections are listed in docs/reference/sections.md.",
+            )
+
+
+def expand(paths: Iterable[str]) -> tuple[str, ...]:
+    """The leaves that are asked for by these paths, ascending: a sensitive leaf only by its own path.
+
+    A path that is not in the tree stands for itself, so that the answer can say that it is unknown.
+    """
+    return _expand(tuple(paths))
+
+
+@lru_cache(maxsize=4096)
+def _expand(paths: tuple[str, ...]) -> tuple[str, ...]:
+    asked: set[str] = set()
+    for path in paths:
+        below = [leaf for leaf in LEAVES if _path_covers(path, leaf)]
+        asked.update(below or [path])
+    return tuple(sorted(asked))
+
+
+def covers(granted: Iterable[str], leaf: str) -> bool:
+    """Whether one of the granted paths covers this leaf."""
+    return any(_path_covers(path, leaf) for path in granted)
+
+
+def is_narrower(parent: Iterable[str], child: Iterable[str]) -> bool:
+    """Whether every leaf that ``child`` covers is covered by ``parent`` too, and every child path is in the tree."""
+    granted = tuple(parent)
+    return all(path in PATHS and all(covers(granted, leaf) for leaf in _expand((path,))) for path in child)
+
+
+def _path_covers(path: str, leaf: str) -> bool:
+    if path == leaf:
+        return True
+    return leaf not in SENSITIVE and leaf.startswith(path + ".")
