@@ -8,9 +8,9 @@ Rules (SPEC.md §2):
 - Exactly the keys that the payload names have signed, each once, in ascending order (:mod:`permslip.dsse`).
 - ``id = SHA-256(PAE(type, payload))``.
 
-An ``Envelope`` message is unverified bytes. :func:`verify` turns it into :class:`Signed`, or raises; nothing else
-makes a :class:`Signed` from bytes. What a signature does *not* say (that the key is certified, that the signer may do
-this) is decided in :mod:`permslip.standing` and :mod:`permslip.decision`.
+An ``Envelope`` message is unverified bytes. :func:`verify` turns it into :class:`Signed`, or raises; :func:`restore`
+reads back what one's own store recorded after that. What a signature does *not* say (that the key is certified, that
+the signer may do this) is decided in :mod:`permslip.standing`, :mod:`permslip.facts` and :mod:`permslip.decision`.
 
 Example::
 
@@ -70,6 +70,7 @@ __all__ = [
     "decode_strictly",
     "kind_of",
     "parse_envelope",
+    "restore",
     "sign",
     "verify",
 ]
@@ -272,6 +273,28 @@ def verify(
         cache=cache,
     )
     return Signed(identifier, kind, payload, envelope)
+
+
+def restore(kind: Kind[P], identifier: bytes, raw: bytes) -> Signed[P]:
+    """Read back an envelope that this very process's store recorded after :func:`verify` had believed it.
+
+    Args:
+        kind: which statement it was recorded as.
+        identifier: the id it was recorded under.
+        raw: :attr:`Signed.raw`.
+
+    Raises:
+        MalformedError: the stored bytes are not those that were recorded.
+    """
+    envelope = parse_envelope(raw, f"stored {kind.name}")
+    if dsse.statement_id(envelope.payload_type, envelope.payload) != identifier:
+        raise MalformedError(
+            "the stored bytes do not have the id they were recorded under.",
+            field=f"stored {kind.name}",
+            remedy="The database was damaged or changed by hand: restore it from a backup.",
+        )
+    payload = decode_strictly(kind.message, envelope.payload, kind.name)
+    return Signed(StatementId(identifier), kind, payload, envelope)
 
 
 def kind_of(envelope: pb.Envelope, among: Sequence[Kind[Any]] = _ALL) -> Kind[Any]:

@@ -28,7 +28,7 @@ from permslip._pb.permslip.v1 import session_pb2 as permslip_dot_v1_dot_session_
 from permslip._pb.permslip.v1 import statement_pb2 as permslip_dot_v1_dot_statement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apermslip/v1/guardian.proto\x12\x0bpermslip.v1\x1a\x18permslip/v1/ledger.proto\x1a\x17permslip/v1/rules.proto\x1a\x19permslip/v1/session.proto\x1a\x1bpermslip/v1/statement.proto\"]\n\x10RelayLinkRequest\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x14\n\x04node\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\x1f\n\x0esealed_request\x18\x03 \x01(\x0c\x42\x07\xea\xe6%\x03\x10\x80@\"S\n\x11RelayLinkResponse\x12\x17\n\x0fsealed_response\x18\x01 \x01(\x0c\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.permslip.v1.Refusal\"X\n\x15\x44\x65positConsentRequest\x12\x31\n\nstatements\x18\x01 \x03(\x0b\x32\x15.permslip.v1.EnvelopeB\x06\xea\xe6%\x02\x18@\x12\x0c\n\x04wait\x18\x02 \x01(\r\"Y\n\x16\x44\x65positConsentResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.permslip.v1.DepositResult\x12\x12\n\nconsent_id\x18\x02 \x01(\x0c\"D\n\rRevokeRequest\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x15.permslip.v1.EnvelopeB\x07\xea\xe6%\x03\x18\x80\x02\">\n\x0eRevokeResponse\x12,\n\x06states\x18\x01 \x03(\x0b\x32\x1c.permslip.v1.RevocationState\"\xc9\x01\n\x0fRevocationState\x12\x15\n\rrevocation_id\x18\x01 \x01(\x0c\x12\x11\n\ttarget_id\x18\x02 \x01(\x0c\x12\x0c\n\x04node\x18\x03 \x01(\x0c\x12%\n\x07refusal\x18\x04 \x01(\x0b\x32\x14.permslip.v1.Refusal\x12\x10\n\x08position\x18\x05 \x01(\x04\x12.\n\x0f\x61\x63knowledgement\x18\x06 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x15\n\rnode_attached\x18\x07 \x01(\x08\"\x88\x01\n\x13ListConsentsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\x12*\n\x08statuses\x18\x03 \x03(\x0e\x32\x18.permslip.v1.GrantStatus\"R\n\x14ListConsentsResponse\x12\'\n\x06grants\x18\x01 \x03(\x0b\x32\x17.permslip.v1.GrantState\x12\x11\n\tnext_page\x18\x02 \x01(\x0c\"\x8a\x01\n\x13ListAccessesRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\x12,\n\x06slices\x18\x03 \x03(\x0b\x32\x12.permslip.v1.SliceB\x08\xea\xe6%\x04\x18@ \x01\"\xda\x01\n\x14ListAccessesResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.permslip.v1.LedgerLeaf\x12\x31\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1d.permslip.v1.SignedCheckpoint\x12+\n\x06proofs\x18\x03 \x03(\x0b\x32\x1b.permslip.v1.InclusionProof\x12\x11\n\tnext_page\x18\x04 \x01(\x0c\x12%\n\x05heads\x18\x05 \x03(\x0b\x32\x16.permslip.v1.SliceHead\"Y\n\x10ListInboxRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\"V\n\x11ListInboxResponse\x12.\n\x0f\x61\x63\x63\x65ss_requests\x18\x01 \x03(\x0b\x32\x15.permslip.v1.Envelope\x12\x11\n\tnext_page\x18\x02 \x01(\x0c\x32\xf3\x03\n\x0fGuardianService\x12J\n\tRelayLink\x12\x1d.permslip.v1.RelayLinkRequest\x1a\x1e.permslip.v1.RelayLinkResponse\x12Y\n\x0e\x44\x65positConsent\x12\".permslip.v1.DepositConsentRequest\x1a#.permslip.v1.DepositConsentResponse\x12\x43\n\x06Revoke\x12\x1a.permslip.v1.RevokeRequest\x1a\x1b.permslip.v1.RevokeResponse0\x01\x12S\n\x0cListConsents\x12 .permslip.v1.ListConsentsRequest\x1a!.permslip.v1.ListConsentsResponse\x12S\n\x0cListAccesses\x12 .permslip.v1.ListAccessesRequest\x1a!.permslip.v1.ListAccessesResponse\x12J\n\tListInbox\x12\x1d.permslip.v1.ListInboxRequest\x1a\x1e.permslip.v1.ListInboxResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apermslip/v1/guardian.proto\x12\x0bpermslip.v1\x1a\x18permslip/v1/ledger.proto\x1a\x17permslip/v1/rules.proto\x1a\x19permslip/v1/session.proto\x1a\x1bpermslip/v1/statement.proto\"]\n\x10RelayLinkRequest\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x14\n\x04node\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\x1f\n\x0esealed_request\x18\x03 \x01(\x0c\x42\x07\xea\xe6%\x03\x10\x80@\"S\n\x11RelayLinkResponse\x12\x17\n\x0fsealed_response\x18\x01 \x01(\x0c\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.permslip.v1.Refusal\"X\n\x15\x44\x65positConsentRequest\x12\x31\n\nstatements\x18\x01 \x03(\x0b\x32\x15.permslip.v1.EnvelopeB\x06\xea\xe6%\x02\x18@\x12\x0c\n\x04wait\x18\x02 \x01(\r\"Y\n\x16\x44\x65positConsentResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.permslip.v1.DepositResult\x12\x12\n\nconsent_id\x18\x02 \x01(\x0c\"D\n\rRevokeRequest\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x15.permslip.v1.EnvelopeB\x07\xea\xe6%\x03\x18\x80\x02\">\n\x0eRevokeResponse\x12,\n\x06states\x18\x01 \x03(\x0b\x32\x1c.permslip.v1.RevocationState\"\xc9\x01\n\x0fRevocationState\x12\x15\n\rrevocation_id\x18\x01 \x01(\x0c\x12\x11\n\ttarget_id\x18\x02 \x01(\x0c\x12\x0c\n\x04node\x18\x03 \x01(\x0c\x12%\n\x07refusal\x18\x04 \x01(\x0b\x32\x14.permslip.v1.Refusal\x12\x10\n\x08position\x18\x05 \x01(\x04\x12.\n\x0f\x61\x63knowledgement\x18\x06 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x15\n\rnode_attached\x18\x07 \x01(\x08\"\xb6\x01\n\x13ListConsentsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\x12*\n\x08statuses\x18\x03 \x03(\x0e\x32\x18.permslip.v1.GrantStatus\x12,\n\x06slices\x18\x04 \x03(\x0b\x32\x12.permslip.v1.SliceB\x08\xea\xe6%\x04\x18@ \x01\"R\n\x14ListConsentsResponse\x12\'\n\x06grants\x18\x01 \x03(\x0b\x32\x17.permslip.v1.GrantState\x12\x11\n\tnext_page\x18\x02 \x01(\x0c\"\x8a\x01\n\x13ListAccessesRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\x12,\n\x06slices\x18\x03 \x03(\x0b\x32\x12.permslip.v1.SliceB\x08\xea\xe6%\x04\x18@ \x01\"\xda\x01\n\x14ListAccessesResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.permslip.v1.LedgerLeaf\x12\x31\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1d.permslip.v1.SignedCheckpoint\x12+\n\x06proofs\x18\x03 \x03(\x0b\x32\x1b.permslip.v1.InclusionProof\x12\x11\n\tnext_page\x18\x04 \x01(\x0c\x12%\n\x05heads\x18\x05 \x03(\x0b\x32\x16.permslip.v1.SliceHead\"Y\n\x10ListInboxRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\"V\n\x11ListInboxResponse\x12.\n\x0f\x61\x63\x63\x65ss_requests\x18\x01 \x03(\x0b\x32\x15.permslip.v1.Envelope\x12\x11\n\tnext_page\x18\x02 \x01(\x0c\x32\xf3\x03\n\x0fGuardianService\x12J\n\tRelayLink\x12\x1d.permslip.v1.RelayLinkRequest\x1a\x1e.permslip.v1.RelayLinkResponse\x12Y\n\x0e\x44\x65positConsent\x12\".permslip.v1.DepositConsentRequest\x1a#.permslip.v1.DepositConsentResponse\x12\x43\n\x06Revoke\x12\x1a.permslip.v1.RevokeRequest\x1a\x1b.permslip.v1.RevokeResponse0\x01\x12S\n\x0cListConsents\x12 .permslip.v1.ListConsentsRequest\x1a!.permslip.v1.ListConsentsResponse\x12S\n\x0cListAccesses\x12 .permslip.v1.ListAccessesRequest\x1a!.permslip.v1.ListAccessesResponse\x12J\n\tListInbox\x12\x1d.permslip.v1.ListInboxRequest\x1a\x1e.permslip.v1.ListInboxResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPOSITCONSENTREQUEST'].fields_by_name['statements']._serialized_options = b'\352\346%\002\030@'
   _globals['_REVOKEREQUEST'].fields_by_name['revocations']._loaded_options = None
   _globals['_REVOKEREQUEST'].fields_by_name['revocations']._serialized_options = b'\352\346%\003\030\200\002'
+  _globals['_LISTCONSENTSREQUEST'].fields_by_name['slices']._loaded_options = None
+  _globals['_LISTCONSENTSREQUEST'].fields_by_name['slices']._serialized_options = b'\352\346%\004\030@ \001'
   _globals['_LISTACCESSESREQUEST'].fields_by_name['slices']._loaded_options = None
   _globals['_LISTACCESSESREQUEST'].fields_by_name['slices']._serialized_options = b'\352\346%\004\030@ \001'
   _globals['_RELAYLINKREQUEST']._serialized_start=150
@@ -60,17 +62,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOCATIONSTATE']._serialized_start=646
   _globals['_REVOCATIONSTATE']._serialized_end=847
   _globals['_LISTCONSENTSREQUEST']._serialized_start=850
-  _globals['_LISTCONSENTSREQUEST']._serialized_end=986
-  _globals['_LISTCONSENTSRESPONSE']._serialized_start=988
-  _globals['_LISTCONSENTSRESPONSE']._serialized_end=1070
-  _globals['_LISTACCESSESREQUEST']._serialized_start=1073
-  _globals['_LISTACCESSESREQUEST']._serialized_end=1211
-  _globals['_LISTACCESSESRESPONSE']._serialized_start=1214
-  _globals['_LISTACCESSESRESPONSE']._serialized_end=1432
-  _globals['_LISTINBOXREQUEST']._serialized_start=1434
-  _globals['_LISTINBOXREQUEST']._serialized_end=1523
-  _globals['_LISTINBOXRESPONSE']._serialized_start=1525
-  _globals['_LISTINBOXRESPONSE']._serialized_end=1611
-  _globals['_GUARDIANSERVICE']._serialized_start=1614
-  _globals['_GUARDIANSERVICE']._serialized_end=2113
+  _globals['_LISTCONSENTSREQUEST']._serialized_end=1032
+  _globals['_LISTCONSENTSRESPONSE']._serialized_start=1034
+  _globals['_LISTCONSENTSRESPONSE']._serialized_end=1116
+  _globals['_LISTACCESSESREQUEST']._serialized_start=1119
+  _globals['_LISTACCESSESREQUEST']._serialized_end=1257
+  _globals['_LISTACCESSESRESPONSE']._serialized_start=1260
+  _globals['_LISTACCESSESRESPONSE']._serialized_end=1478
+  _globals['_LISTINBOXREQUEST']._serialized_start=1480
+  _globals['_LISTINBOXREQUEST']._serialized_end=1569
+  _globals['_LISTINBOXRESPONSE']._serialized_start=1571
+  _globals['_LISTINBOXRESPONSE']._serialized_end=1657
+  _globals['_GUARDIANSERVICE']._serialized_start=1660
+  _globals['_GUARDIANSERVICE']._serialized_end=2159
 # @@protoc_insertion_point(module_scope)

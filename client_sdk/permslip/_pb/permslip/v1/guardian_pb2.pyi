@@ -209,22 +209,28 @@ class ListConsentsRequest(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> _statement_pb2.Envelope: ...
     @_builtins.property
     def page(self) -> _session_pb2.Page: ...
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.GrantStatus.ValueType]: ...
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.Slice]:
+        """Only grants on these slices that the caller signed or may revoke; empty: those that she signed."""
+
     def __init__(
         self,
         *,
         hello: _statement_pb2.Envelope | None = ...,
         page: _session_pb2.Page | None = ...,
         statuses: _abc.Iterable[_session_pb2.GrantStatus.ValueType] | None = ...,
+        slices: _abc.Iterable[_statement_pb2.Slice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "page", b"page"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "page", b"page", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "page", b"page", "slices", b"slices", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
