@@ -7,8 +7,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from permslip.errors import MalformedError, ProofError
 from permslip.merkle import (
@@ -90,6 +89,10 @@ class CyclicHashes(HashReader):
 
 
 # ------------------------------------------------------------------------------------------- hashing, roots
+
+
+def test_sizes_are_those_of_a_signed_64_bit_integer() -> None:
+    assert MAX_SIZE == 2**63 - 1
 
 
 def test_leaf_node_and_empty_tree_are_hashed_with_the_prefixes_of_rfc_6962() -> None:

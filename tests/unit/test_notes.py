@@ -6,8 +6,7 @@ import base64
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from permslip.errors import KeyRejectedError, MalformedError, SignatureError, VerificationError
 from permslip.keys import SigningKey
