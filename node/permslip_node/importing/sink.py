@@ -64,7 +64,7 @@ class ImportedRecord(NamedTuple):
     section: str
     # YYYY-MM-DD, or empty when the source does not say.
     observed_on: str
-    # A serialized permslip.v1.Record whose record_id, recorded_at, version and supersedes are unset: the sink sets them.
+    # A serialized permslip.v1.Record. The sink sets what is unset: record_id, recorded_at, version and supersedes.
     content: bytes
 
 
