@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,7 @@ from permslip_node.importing.report import ImportReport, Rejects
 from permslip_node.importing.sink import RecordSink
 from permslip_node.importing.sources import SourceFile, Sources, open_sources
 
-__all__ = ["OnProgress", "import_edfi"]
+__all__ = ["OnProgress", "import_edfi", "import_families"]
 
 # Called with the file's label, the bytes of it read so far, and its size.
 OnProgress = Callable[[str, int, int], None]
@@ -46,6 +46,7 @@ OnProgress = Callable[[str, int, int], None]
 # Stands for the tables: what an older version stored is not what this one resumes.
 _MAPPING_VERSION: Final = b"1"
 _ENROLMENT: Final = "StudentEnrollment"
+_FAMILIES: Final = "StudentParent"
 _ENROLLED: Final = "StudentSchoolAssociation"
 _ORDER: Final = (
     "EducationOrganization",
@@ -54,7 +55,7 @@ _ORDER: Final = (
     "MasterSchedule",
     "StaffAssociation",
     _ENROLMENT,
-    "StudentParent",
+    _FAMILIES,
 )
 
 
@@ -85,10 +86,10 @@ def import_edfi(
         report = ImportReport(ignored_files=list(sources.ignored))
         ordered = sorted(sources.files, key=_rank)
         learners = None if only_school is None else _enrolled_at(only_school, ordered)
-        delivery = Delivery(sink, SYSTEM, _run_digest(sources, only_school), report)
+        delivery = Delivery(sink, SYSTEM, _run_digest(sources, only_school or ""), report)
         rejected = Rejects(rejects, append=report.resumed_at > 0)
         try:
-            importer = _Import(delivery, report, rejected, learners)
+            importer = _Import(delivery, report, rejected, learners, records=True)
             for source in ordered:
                 if only_school is not None and node_name and _rank(source)[0] >= _ORDER.index(_ENROLMENT):
                     importer.lookups.name_school(only_school, node_name)
@@ -101,11 +102,60 @@ def import_edfi(
     return report
 
 
+def import_families(
+    paths: Iterable[Path],
+    sink: RecordSink,
+    *,
+    learners: Collection[str],
+    on_progress: OnProgress | None = None,
+    rejects: Path | None = None,
+) -> ImportReport:
+    """Import the guardians of some learners from a school's ``StudentParent`` files, and nothing else.
+
+    For a provider whose own system knows no guardians: the school tells it whose children its learners are.
+
+    Args:
+        paths: as for :func:`import_edfi`; files of other interchanges are ignored.
+        sink: where to.
+        learners: native ids (``StudentUniqueStateId``) of the learners whose guardians are wanted.
+        on_progress: as for :func:`import_edfi`.
+        rejects: as for :func:`import_edfi`.
+
+    Raises:
+        ImportFileError: a file cannot be read at all.
+    """
+    started = time.perf_counter()
+    wanted = frozenset(learners)
+    with open_sources(paths) as sources:
+        report = ImportReport(ignored_files=list(sources.ignored))
+        delivery = Delivery(sink, SYSTEM, _run_digest(sources, "families", *sorted(wanted)), report)
+        rejected = Rejects(rejects, append=report.resumed_at > 0)
+        try:
+            importer = _Import(delivery, report, rejected, wanted, records=False)
+            for source in sources.files:
+                if interchange_of(source) == _FAMILIES:
+                    importer.file(source, on_progress)
+                else:
+                    report.ignored_files.append(source.label)
+            delivery.finish()
+        finally:
+            rejected.close()
+            report.rejected = rejected.count
+    report.seconds = time.perf_counter() - started
+    return report
+
+
 class _Import:
     """The state of one import: what earlier rows said that later rows need."""
 
     def __init__(
-        self, delivery: Delivery, report: ImportReport, rejects: Rejects, learners: frozenset[str] | None
+        self,
+        delivery: Delivery,
+        report: ImportReport,
+        rejects: Rejects,
+        learners: frozenset[str] | None,
+        *,
+        records: bool,
     ) -> None:
         self.lookups = Lookups()
         self._delivery = delivery
@@ -114,7 +164,7 @@ class _Import:
         self._learners = learners
         self._links = Links()
         self._mappings: dict[str, list[Compiled]] = {}
-        for mapping in MAPPINGS:
+        for mapping in MAPPINGS if records else ():
             self._mappings.setdefault(mapping.entity, []).append(Compiled(mapping))
         self._groups = _groups()
         # Rows that refer to a row further on; tried again at the end of their file.
@@ -241,6 +291,6 @@ def _enrolled_at(school: str, sources: list[SourceFile]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _run_digest(sources: Sources, only_school: str | None) -> bytes:
-    school = b"all" if only_school is None else b"one\0" + only_school.encode()
-    return hashlib.sha256(b"\0".join((SYSTEM.encode(), _MAPPING_VERSION, sources.digest, school))).digest()
+def _run_digest(sources: Sources, *options: str) -> bytes:
+    parts = (SYSTEM.encode(), _MAPPING_VERSION, sources.digest, *(option.encode() for option in options))
+    return hashlib.sha256(b"\0".join(parts)).digest()
