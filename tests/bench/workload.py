@@ -1,7 +1,7 @@
 """What is asked for: one learner's grades as a school's information system gives them, 50 for each node.
 
-The records are what the importer makes of one ``StudentGrade`` element, without the facts that have no field of their
-own; the floor moves exactly the bytes that the product moves.
+The records are of the shape and size (about 290 bytes) of what the importer makes of one ``Grade`` of an Ed-Fi
+``StudentGrade.xml``; the floor moves exactly the bytes that the product moves.
 
 Example::
 
@@ -22,8 +22,8 @@ FEDERATION: Final = "bench.example"
 SECTION: Final = "transcript.grades"
 RECORDS: Final = 50
 
-_COURSES: Final = ("ENG-1", "ALG-1", "BIO-1", "WHIST", "ART-1", "PE-1", "SPAN-1")
-_MARKS: Final = ("98", "91", "87", "84", "79", "76", "93")
+_COURSES: Final = ("ART2-EM", "ALG-01", "ELA-03", "SCI-02", "HIST-1", "PHED-1", "SPAN-2", "MUS-01")
+_PERIODS: Final = ("First Six Weeks", "Second Six Weeks", "Third Six Weeks", "Fourth Six Weeks", "Fifth Six Weeks")
 
 
 def grades(of: bytes, count: int = RECORDS) -> list[record_pb2.Record]:
@@ -38,17 +38,20 @@ def page_of(records: Sequence[record_pb2.Record]) -> bytes:
 
 def _grade(of: bytes, number: int) -> record_pb2.Record:
     identity = sha256(b"grade\0%b\0%d" % (of, number)).digest()
-    course, mark = _COURSES[number % len(_COURSES)], _MARKS[number * 3 % len(_MARKS)]
+    course, period = _COURSES[number % len(_COURSES)], _PERIODS[number // len(_COURSES) % len(_PERIODS)]
+    school, room = "255901001", str(300 + number % 40)
+    key = (identity[:3].hex(), school, course, "2010-2011", "Spring Semester", "03 - Traditional", room, period)
     return record_pb2.Record(
         record_id=identity[:16],
         section=SECTION,
-        observed_on=f"2011-{1 + number % 12:02}-{1 + number % 28:02}",
         recorded_at=1_790_000_000_000,
-        context=record_pb2.Context(place_id="255901001", school_year="2010-2011", term="Fall Semester"),
-        value=record_pb2.Value(text=mark, scale=record_pb2.Scale(name="Numeric grade")),
+        context=record_pb2.Context(
+            place_id=school, school_year="2010-2011", term="Spring Semester", period="03 - Traditional", room=room
+        ),
+        value=record_pb2.Value(text=str(60 + number * 7 % 40), scale=record_pb2.Scale(name="Numeric grade")),
         version=1,
         source=record_pb2.Source(
-            system="ed-fi-1.0", file="StudentGrade.xml", entity="StudentGrade", native_id=f"{identity[:5].hex()}"
+            system="ed-fi-1.0", file="StudentGrade.xml", entity="Grade", native_id="|".join((*key, "Grading Period"))
         ),
-        grade=record_pb2.Grade(kind="Six weeks", grading_period="First Six Weeks", course_code=course),
+        grade=record_pb2.Grade(kind="Grading Period", grading_period=period, course_code=course),
     )

@@ -13,7 +13,7 @@ from permslip._pb.permslip.v1 import node_pb2, node_pb2_grpc, statement_pb2 as p
 from permslip.outbox import Outbox
 from tests.bench.floor.calls import Answering, envelope_id, verify
 from tests.bench.floor.commits import Commits, leaf
-from tests.bench.floor.relay import OPTIONS
+from tests.bench.floor.streams import OPTIONS
 from tests.bench.processes import until_parent_ends
 
 Answers = Outbox[node_pb2.NodeFrame]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,11 +18,8 @@ from permslip._pb.permslip.v1 import node_pb2, provider_pb2, statement_pb2 as pb
 from permslip.outbox import Outbox
 from tests.bench.floor.calls import envelope_id, grant_id, verify
 from tests.bench.floor.commits import Commits, leaf
+from tests.bench.floor.streams import OPTIONS, while_reading
 from tests.bench.processes import announce, until_parent_ends
-
-T = TypeVar("T")
-
-OPTIONS = [("grpc.max_receive_message_length", 16 << 20), ("grpc.so_reuseport", 0)]
 
 
 class Relay:
@@ -76,7 +73,7 @@ def exchange(relay: Relay) -> Any:
                 async for request in requests:
                     group.create_task(relay.route([call.query.query for call in request.calls], outbox))
 
-        async for replies in _while_reading(receive(), outbox, relay.batched):
+        async for replies in while_reading(receive(), outbox, batched=relay.batched):
             yield provider_pb2.ExchangeResponse(replies=replies)
 
     return grpc.stream_stream_rpc_method_handler(
@@ -97,27 +94,12 @@ def attach(relay: Relay) -> Any:
                 else:
                     relay.answer(list(request.frames))
 
-        async for frames in _while_reading(receive(), outbox, relay.batched):
+        async for frames in while_reading(receive(), outbox, batched=relay.batched):
             yield node_pb2.AttachResponse(frames=frames)
 
     return grpc.stream_stream_rpc_method_handler(
         handle, node_pb2.AttachRequest.FromString, node_pb2.AttachResponse.SerializeToString
     )
-
-
-async def _while_reading(
-    receive: Coroutine[Any, Any, None], outbox: Outbox[T], batched: bool
-) -> AsyncIterator[list[T]]:
-    reading = asyncio.create_task(receive)
-    try:
-        async for frames in outbox.batches():
-            if batched:
-                yield frames
-            else:
-                for frame in frames:
-                    yield [frame]
-    finally:
-        reading.cancel()
 
 
 async def main() -> None:

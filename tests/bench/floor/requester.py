@@ -19,7 +19,7 @@ import grpc.aio
 from permslip._pb.permslip.v1 import provider_pb2, provider_pb2_grpc
 from permslip.outbox import Outbox
 from tests.bench.floor.calls import Asking, open_answer, requester_keys
-from tests.bench.floor.relay import OPTIONS
+from tests.bench.floor.streams import OPTIONS
 from tests.bench.processes import Processes
 
 __all__ = ["Requester", "start_floor"]
