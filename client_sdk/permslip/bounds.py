@@ -41,6 +41,9 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 # C0, DEL and C1 controls, line and paragraph separators, and the bidirectional overrides that can make a printed line
 # read otherwise than it is.
 _NOT_IN_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# What may not begin or end a line: every blank of Unicode, and U+FEFF, which some languages trim and some do not.
+_BLANK: Final = "[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff]"
+_BLANK_AT_END: Final = re.compile(f"\\A{_BLANK}|{_BLANK}\\Z")
 _NOT_IN_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -227,7 +230,7 @@ def _section(given: str, path: str) -> None:
 
 
 def _line(given: str, path: str) -> None:
-    if _NOT_IN_LINE.search(given) or given != given.strip():
+    if _NOT_IN_LINE.search(given) or _BLANK_AT_END.search(given):
         raise MalformedError("expected one line without control characters or blanks at its ends.", field=path)
 
 

@@ -5,7 +5,9 @@ Rules (SPEC.md §5):
 - A grant without records, purpose, party, date or signature is refused by the field's name: 34 CFR 99.30(b) demands
   that a consent specifies each.
 - A delegation may only narrow: sections, actions, time, dates of records, uses, depth and onward parties.
-- A grant's lifetime is at most 400 days: consent is renewed each school year.
+- A grant's lifetime is at most 400 days, and it begins at most 400 days after it was signed: consent is renewed each
+  school year.
+- A guardian signs with her own key, never as an organization.
 
 Example::
 
@@ -122,6 +124,8 @@ def check_grant(grant: pb.Grant) -> None:
     check_paths(grant.sections, "grant.sections")
     if grant.expires_at - grant.not_before > MAX_GRANT_LIFETIME:
         raise MalformedError("expected at most 400 days after not_before.", field="grant.expires_at")
+    if grant.not_before - grant.created_at > MAX_GRANT_LIFETIME:
+        raise MalformedError("expected at most 400 days after created_at.", field="grant.not_before")
     recipients = [copy.recipient for copy in grant.private.copies]
     if recipients != sorted(set(recipients)):
         raise MalformedError("expected ascending recipients without repetition.", field="grant.private.copies")
@@ -200,6 +204,8 @@ def _may_revoke(
 ) -> bool:
     signer = payload.signer
     if payload.role == pb.REVOKER_ROLE_GUARDIAN:
+        if signer.root != signer.key:
+            return False
         if signer.key in grant.payload.granted_by:
             return True
         return endorsement is not None and revoker_hash(grant.id, signer.key) in endorsement.payload.revokers

@@ -3,6 +3,7 @@
 Rules (SPEC.md §6):
 
 - Records stand in *leaf* sections only. A path names a leaf, or everything below it.
+- A path that would cover nothing, because all below it is sensitive, is not in the tree.
 - A **sensitive** leaf is covered only by its own path, never by a path above it: a parent who grants ``personal`` has
   not granted ``personal.discipline``.
 - The tree is fixed for one version of the format. A path that is not in it is refused, not ignored.
@@ -18,7 +19,6 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from permslip.errors import MalformedError
@@ -73,10 +73,18 @@ def _prefixes(path: str) -> list[str]:
     return [".".join(words[:count]) for count in range(1, len(words) + 1)]
 
 
-# Every path that may be named: leaves and what stands above them.
-PATHS: Final[frozenset[str]] = frozenset(prefix for leaf in LEAVES for prefix in _prefixes(leaf))
+def _covered_by(path: str) -> tuple[str, ...]:
+    return tuple(leaf for leaf in LEAVES if leaf == path or (leaf not in SENSITIVE and leaf.startswith(path + ".")))
+
+
+# Every path that may be named → the leaves that it covers, ascending.
+_COVERED: Final[dict[str, tuple[str, ...]]] = {
+    path: covered for leaf in LEAVES for path in _prefixes(leaf) if (covered := _covered_by(path))
+}
+
+PATHS: Final[frozenset[str]] = frozenset(_COVERED)
 # The paths without a parent: asking for all of them asks for everything that is not sensitive.
-TOP: Final[tuple[str, ...]] = tuple(sorted({path.split(".")[0] for path in LEAVES}))
+TOP: Final[tuple[str, ...]] = tuple(sorted(path for path in PATHS if "." not in path))
 
 
 def check_paths(paths: Iterable[str], field: str) -> None:
@@ -99,30 +107,15 @@ def expand(paths: Iterable[str]) -> tuple[str, ...]:
 
     A path that is not in the tree stands for itself, so that the answer can say that it is unknown.
     """
-    return _expand(tuple(paths))
-
-
-@lru_cache(maxsize=4096)
-def _expand(paths: tuple[str, ...]) -> tuple[str, ...]:
-    asked: set[str] = set()
-    for path in paths:
-        below = [leaf for leaf in LEAVES if _path_covers(path, leaf)]
-        asked.update(below or [path])
-    return tuple(sorted(asked))
+    return tuple(sorted({leaf for path in paths for leaf in _COVERED.get(path, (path,))}))
 
 
 def covers(granted: Iterable[str], leaf: str) -> bool:
     """Whether one of the granted paths covers this leaf."""
-    return any(_path_covers(path, leaf) for path in granted)
+    return any(leaf in _COVERED.get(path, ()) for path in granted)
 
 
 def is_narrower(parent: Iterable[str], child: Iterable[str]) -> bool:
     """Whether every leaf that ``child`` covers is covered by ``parent`` too, and every child path is in the tree."""
     granted = tuple(parent)
-    return all(path in PATHS and all(covers(granted, leaf) for leaf in _expand((path,))) for path in child)
-
-
-def _path_covers(path: str, leaf: str) -> bool:
-    if path == leaf:
-        return True
-    return leaf not in SENSITIVE and leaf.startswith(path + ".")
+    return all(path in PATHS and all(covers(granted, leaf) for leaf in _COVERED[path]) for path in child)

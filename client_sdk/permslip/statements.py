@@ -56,6 +56,7 @@ __all__ = [
     "LINK_REQUEST",
     "LINK_RESPONSE",
     "MANIFEST",
+    "MAX_ENVELOPE",
     "MAX_PAYLOAD",
     "OBJECTION",
     "OPENING",
@@ -76,6 +77,8 @@ __all__ = [
 ]
 
 MAX_PAYLOAD: Final = 65536
+# A greatest payload with its type and sixteen signatures, and their framing.
+MAX_ENVELOPE: Final = MAX_PAYLOAD + 2048
 
 M = TypeVar("M", bound=Message)
 # The statements' payloads; every one has federation, nonce and created_at.
@@ -218,7 +221,7 @@ def sign(kind: Kind[P], payload: P, keys: Sequence[SigningKey]) -> Signed[P]:
     """
     check_strictly(payload, kind.name)
     raw = payload.SerializeToString(deterministic=True)
-    _check_size(raw, kind.name)
+    _check_size(raw, kind.name, MAX_PAYLOAD)
     signatures = dsse.sign(kind.payload_type, raw, keys)
     if [key for key, _ in signatures] != sorted(kind.required(payload)):
         raise SignatureError(
@@ -240,23 +243,30 @@ def verify(
 
     Args:
         kind: which statement is expected.
-        envelope: as received; kept, not copied.
+        envelope: as received; a copy is kept, so that it cannot be changed, nor keep a whole batch in memory.
         federation: the only federation whose statements count here.
         cache: remembers signatures that were verified before.
 
     Raises:
-        MalformedError: not a strictly encoded payload of that kind, or of another federation.
+        MalformedError: not a strictly encoded envelope and payload of that kind, or of another federation.
         SignatureError: signatures are not exactly those of the keys the payload names.
         KeyRejectedError: a named key must not be used.
     """
-    # (1) the envelope is within its bounds and of the expected type
+    # (1) the envelope is within its bounds, holds nothing unknown, and is of the expected type
     check_bounds(envelope, "envelope")
+    kept = pb.Envelope()
+    kept.CopyFrom(envelope)
+    kept.DiscardUnknownFields()
+    if kept.ByteSize() != envelope.ByteSize():
+        raise MalformedError(
+            "expected no unknown fields.", field="envelope", remedy="Is the sender's software newer than this one?"
+        )
     if envelope.payload_type != kind.payload_type:
         raise MalformedError(
             f"expected {kind.payload_type!r}, got {envelope.payload_type!r}.", field="envelope.payload_type"
         )
     # (2) the payload is strictly encoded and within its bounds
-    payload = decode_strictly(kind.message, envelope.payload, kind.name)
+    payload = decode_strictly(kind.message, kept.payload, kind.name)
     # (3) it belongs to this federation
     if payload.federation != federation:
         raise MalformedError(
@@ -267,12 +277,12 @@ def verify(
     # (4) exactly the named keys signed it
     identifier = dsse.verify_signatures(
         kind.payload_type,
-        envelope.payload,
-        [(each.key, each.signature) for each in envelope.signatures],
+        kept.payload,
+        [(each.key, each.signature) for each in kept.signatures],
         kind.required(payload),
         cache=cache,
     )
-    return Signed(identifier, kind, payload, envelope)
+    return Signed(identifier, kind, payload, kept)
 
 
 def restore(kind: Kind[P], identifier: bytes, raw: bytes) -> Signed[P]:
@@ -287,9 +297,10 @@ def restore(kind: Kind[P], identifier: bytes, raw: bytes) -> Signed[P]:
         MalformedError: the stored bytes are not those that were recorded.
     """
     envelope = parse_envelope(raw, f"stored {kind.name}")
-    if dsse.statement_id(envelope.payload_type, envelope.payload) != identifier:
+    recorded_as = dsse.statement_id(kind.payload_type, envelope.payload)
+    if envelope.payload_type != kind.payload_type or recorded_as != identifier:
         raise MalformedError(
-            "the stored bytes do not have the id they were recorded under.",
+            "the stored bytes are not those of the id they were recorded under.",
             field=f"stored {kind.name}",
             remedy="The database was damaged or changed by hand: restore it from a backup.",
         )
@@ -318,16 +329,22 @@ def parse_envelope(raw: bytes, field: str = "envelope") -> pb.Envelope:
     Raises:
         MalformedError: not one, or not in its one encoding.
     """
-    return decode_strictly(pb.Envelope, raw, field)
+    return decode_strictly(pb.Envelope, raw, field, max_bytes=MAX_ENVELOPE)
 
 
-def decode_strictly(message: type[M], raw: bytes, field: str) -> M:
+def decode_strictly(message: type[M], raw: bytes, field: str, *, max_bytes: int = MAX_PAYLOAD) -> M:
     """Parse bytes of which there is exactly one encoding.
+
+    Args:
+        message: the class of what is expected.
+        raw: as received.
+        field: what it is called in errors.
+        max_bytes: greatest length.
 
     Raises:
         MalformedError: not parseable, unknown fields, another encoding than the deterministic one, or out of bounds.
     """
-    _check_size(raw, field)
+    _check_size(raw, field, max_bytes)
     try:
         parsed = message.FromString(raw)
     except (DecodeError, RecursionError):
@@ -343,6 +360,6 @@ def decode_strictly(message: type[M], raw: bytes, field: str) -> M:
     return parsed
 
 
-def _check_size(raw: bytes, field: str) -> None:
-    if len(raw) > MAX_PAYLOAD:
-        raise MalformedError(f"expected at most {MAX_PAYLOAD} bytes, got {len(raw)}.", field=field)
+def _check_size(raw: bytes, field: str, max_bytes: int) -> None:
+    if len(raw) > max_bytes:
+        raise MalformedError(f"expected at most {max_bytes} bytes, got {len(raw)}.", field=field)
