@@ -273,11 +273,8 @@ _COLUMNS: Final = tuple(Fact(_NOTHING, "", "").to_dict())
 
 def _differing(by_node: Mapping[bytes, list[Fact]]) -> tuple[Fact, ...]:
     """All facts, when the nodes do not all say the same; else nothing."""
-    said = {
-        tuple(sorted((fact.text, fact.scale.name if fact.scale else "") for fact in facts))
-        for facts in by_node.values()
-    }
-    if len(said) < 2:
+    said = [{(fact.text, fact.scale.name if fact.scale else "") for fact in facts} for facts in by_node.values()]
+    if all(each == said[0] for each in said):
         return ()
     every = (fact for facts in by_node.values() for fact in facts)
     return tuple(sorted(every, key=lambda fact: (fact.entry.node_name, fact.entry.node, fact.text)))
