@@ -117,6 +117,7 @@ class RawExchange:
 
 
 def _broken(error: grpc.RpcError) -> UnavailableError:
-    if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+    code = getattr(error, "code", None)  # a call's error has it; the stubs do not say so
+    if code is not None and code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimedOutError("no outcome came for a query.")
     return UnavailableError(f"the stream broke: {error}.")
