@@ -8,8 +8,9 @@ Rules (SPEC.md §4):
 
 - Only the certificate with the highest ``seq`` counts. To end a lost key, its root signs a certificate with a higher
   number; there is no grace for the old one.
-- A later admission replaces an earlier one and ends a suspension.
+- A later admission replaces an earlier one and ends a suspension. What is not newer changes nothing.
 - An organization never signs with its root directly: root and online key differ.
+- A certificate names usable keys only: small-order points are refused here, not when somebody seals to them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.errors import KeyRejectedError, MalformedError
+from permslip.keys import PublicKey, parse_sealing_key
 from permslip.quantities import Millis
 from permslip.reasons import Reason
 from permslip.statements import Signed
@@ -46,12 +48,15 @@ class Standing:
     cert: Signed[pb.KeyCert] | None = None
 
     def admitted(self, admission: Signed[pb.Admission]) -> Standing:
-        """The standing after an admission: it replaces the earlier one and ends a suspension."""
-        return replace(self, admission=admission, suspension=None)
+        """The standing after an admission: it replaces the earlier one and ends a suspension; one that is not newer
+        than either changes nothing."""
+        if self._is_newer(admission):
+            return replace(self, admission=admission, suspension=None)
+        return self
 
     def suspended(self, suspension: Signed[pb.Suspension]) -> Standing:
-        """The standing after a suspension."""
-        return replace(self, suspension=suspension)
+        """The standing after a suspension; one that is not newer than the last word changes nothing."""
+        return replace(self, suspension=suspension) if self._is_newer(suspension) else self
 
     def certified(self, cert: Signed[pb.KeyCert]) -> Standing:
         """The standing after a certificate; one that is not newer changes nothing."""
@@ -66,13 +71,17 @@ class Standing:
             return False
         return not admission.payload.valid_until or at < admission.payload.valid_until
 
+    def _is_newer(self, word: Signed[pb.Admission] | Signed[pb.Suspension]) -> bool:
+        last = max((each.payload.created_at for each in (self.admission, self.suspension) if each), default=0)
+        return word.payload.created_at > last
+
 
 def check_key_cert(cert: pb.KeyCert) -> None:
     """Check what the bounds of the contract cannot say about a certificate.
 
     Raises:
         MalformedError: it ends before it begins or lives too long.
-        KeyRejectedError: the online key is the root itself.
+        KeyRejectedError: the online key is the root itself, or a key must not be used.
     """
     if not cert.created_at < cert.valid_until <= cert.created_at + MAX_KEY_LIFETIME:
         raise MalformedError(
@@ -82,6 +91,8 @@ def check_key_cert(cert: pb.KeyCert) -> None:
         raise KeyRejectedError(
             "key-cert.signing_key: the root key itself.", remedy="Make an online key; keep the root offline."
         )
+    PublicKey.parse(cert.signing_key, field="key-cert.signing_key")
+    parse_sealing_key(cert.sealing_key, "key-cert.sealing_key")
 
 
 def key_reason(standing: Standing | None, signer: pb.Signer, at: Millis) -> Reason:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
@@ -85,6 +85,9 @@ class Party:
         return Party(self.name, self.root, other.online, self.sealing)
 
 
+Signers: TypeAlias = Party | Sequence[Party]
+
+
 class World:
     """One federation, its operator, and the facts as one store knows them."""
 
@@ -143,9 +146,7 @@ class World:
         )
         return self._signed(st.KEY_CERT, body, changes, [party.root])
 
-    def grant(
-        self, signers: Party | Sequence[Party], node: Party, grantee: Party, /, **changes: Any
-    ) -> Signed[pb.Grant]:
+    def grant(self, signers: Signers, node: Party, grantee: Party, /, **changes: Any) -> Signed[pb.Grant]:
         """Guardians grant; ``changes`` are fields of ``Grant``, and ``handle``."""
         signing = [signers] if isinstance(signers, Party) else list(signers)
         handle = changes.pop("handle", seed("handle", node.name)[:16])
@@ -183,16 +184,14 @@ class World:
         )
         return self._signed(st.ENDORSEMENT, body, changes, [node.online])
 
-    def delegation(
-        self, giver: Party, parent: Signed[Any], delegatee: Party, /, **changes: Any
-    ) -> Signed[pb.Delegation]:
+    def delegation(self, giver: Party, parent: Signed[Any], to: Party, /, **changes: Any) -> Signed[pb.Delegation]:
         """The holder of a grant or delegation passes it on; by default all of it, one level less deep."""
         above = parent.payload
         onward = [each for each in above.onward_parties if above.delegation_depth > 1]
         body = pb.Delegation(
             **self.common(giver),
             parent_id=parent.id,
-            delegatee=delegatee.id,
+            delegatee=to.id,
             actions=above.actions,
             sections=above.sections,
             not_before=above.not_before,
@@ -254,9 +253,7 @@ class World:
         self.facts.record(signed)
         return signed
 
-    def granted(
-        self, signers: Party | Sequence[Party], node: Party, grantee: Party, /, **changes: Any
-    ) -> Signed[pb.Grant]:
+    def granted(self, signers: Signers, node: Party, grantee: Party, /, **changes: Any) -> Signed[pb.Grant]:
         """A grant that is recorded and endorsed."""
         guardians = changes.pop("guardians", ())
         grant = self.record(self.grant(signers, node, grantee, **changes))
