@@ -20,13 +20,14 @@ from pathlib import Path
 # Before gRPC is imported anywhere.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from tests.bench import command_start, federated_query, ledger_append
+from tests.bench import command_start, federated_query, importing, ledger_append
 from tests.bench.figures import Report
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK, Scale
 
 PARTS: dict[str, Callable[[Report, Scale, Path], Awaitable[None]]] = {
     "query": federated_query.measure,
+    "import": importing.measure,
     "ledger": ledger_append.measure,
     "command": command_start.measure,
 }
