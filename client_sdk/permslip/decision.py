@@ -9,6 +9,7 @@ Rules:
 - The first reason that holds is the answer. Whoever is not the grantee learns nothing about the grant's state: who asks
   is decided before what was granted.
 - A section that was not granted is refused by the grant alone, whatever is held.
+- A query reads or watches. Appending is a contribution's business: a consent to append alone opens nothing.
 - Broker and node differ only in their facts: only the node knows uses, its lease, its clock and its own rules.
 
 Example::
@@ -20,7 +21,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -116,10 +117,16 @@ def decide(facts: Facts, query: Signed[pb.Query], *, now: Millis) -> Decision:
 
 def end_of_lease(facts: Facts, query: Signed[pb.Query]) -> int:
     """Until when (UTC milliseconds, exclusive) an allowed decision may go on being acted upon: the first end of
-    grant, delegations and endorsement. Long answers and watches stop there."""
+    grant, delegations, endorsement, the requester's key, and the admissions of all concerned. Long answers and watches
+    stop there."""
     ends = [each.payload.expires_at for each in (facts.grant, *facts.delegations) if each is not None]
     if facts.endorsement is not None:
         ends.append(facts.endorsement.payload.valid_until)
+    for root, standing in facts.standings.items():
+        if standing.admission is not None and standing.admission.payload.valid_until:
+            ends.append(standing.admission.payload.valid_until)
+        if standing.cert is not None and root == query.payload.signer.root:
+            ends.append(standing.cert.payload.valid_until)
     return min(ends, default=query.payload.created_at)
 
 
@@ -139,13 +146,15 @@ def _slice_reason(facts: Facts, query: pb.Query, now: Millis) -> tuple[Reason, T
     reason, terms = _chain_reason(facts, facts.grant, query)
     if terms is None:
         return reason, None
+    # Every delegation is known now.
+    links = [each for each in facts.delegations if each is not None]
     # (5) the node, (6) life and endorsement, (7) times, (8) action and dates, (9) uses
     for reason in (
         _node_reason(facts, facts.grant, now),
-        _life_reason(facts, facts.grant, now),
-        _time_reason(facts, facts.grant, now),
+        _life_reason(facts, facts.grant, links, now),
+        _time_reason(facts.grant, links, now),
         _terms_reason(terms, query),
-        _use_reason(facts, facts.grant),
+        _use_reason(facts, facts.grant, links),
     ):
         if reason != Reason.ALLOWED:
             return reason, None
@@ -166,11 +175,11 @@ def _requester_reason(facts: Facts, query: pb.Query, now: Millis) -> Reason:
     """An organization must be admitted and sign with its current key; a person signs with her own."""
     signer = query.signer
     standing = facts.standings.get(signer.root)
+    if standing is not None and standing.suspension is not None:
+        return Reason.REQUESTER_SUSPENDED
     if standing is None or standing.admission is None:
         if signer.root != signer.key:
             return Reason.REQUESTER_UNKNOWN
-    elif standing.suspension is not None:
-        return Reason.REQUESTER_SUSPENDED
     elif not standing.is_admitted(pb.PRINCIPAL_KIND_PROVIDER, now):
         return Reason.REQUESTER_UNKNOWN
     elif (reason := key_reason(standing, signer, now)) != Reason.ALLOWED:
@@ -180,10 +189,11 @@ def _requester_reason(facts: Facts, query: pb.Query, now: Millis) -> Reason:
 
 def _chain_reason(facts: Facts, grant: Signed[pb.Grant], query: pb.Query) -> tuple[Reason, Terms | None]:
     terms, parent = grant_terms(grant.payload), grant.id
+    # Whoever the grant names neither as grantee nor as a party to pass it on to learns nothing about the chain.
+    if query.signer.root != terms.party and query.signer.root not in terms.onward:
+        return Reason.NOT_GRANTEE, None
     if len(facts.delegations) > terms.depth:
-        # Said to the grantee and the parties it could name alone; anyone else is simply not the grantee.
-        known = query.signer.root == terms.party or query.signer.root in terms.onward
-        return (Reason.DELEGATION_TOO_DEEP if known else Reason.NOT_GRANTEE), None
+        return Reason.DELEGATION_TOO_DEEP, None
     for delegation in facts.delegations:
         if delegation is None:
             return Reason.DELEGATION_UNKNOWN, None
@@ -212,12 +222,10 @@ def _node_reason(facts: Facts, grant: Signed[pb.Grant], now: Millis) -> Reason:
     return Reason.ALLOWED
 
 
-def _life_reason(facts: Facts, grant: Signed[pb.Grant], now: Millis) -> Reason:
+def _life_reason(facts: Facts, grant: Signed[pb.Grant], links: Sequence[Signed[pb.Delegation]], now: Millis) -> Reason:
     if (reason := facts.ended.get(grant.id, Reason.ALLOWED)) != Reason.ALLOWED:
         return reason
-    for delegation in facts.delegations:
-        if delegation is None:
-            continue
+    for delegation in links:
         if delegation.id in facts.ended:
             return Reason.DELEGATION_REVOKED
         # A delegation is worth no more than the organization that gave it.
@@ -241,21 +249,21 @@ _REFUSED: Final[dict[int, Reason]] = {
 }
 
 
-def _time_reason(facts: Facts, grant: Signed[pb.Grant], now: Millis) -> Reason:
+def _time_reason(grant: Signed[pb.Grant], links: Sequence[Signed[pb.Delegation]], now: Millis) -> Reason:
     if now < grant.payload.not_before:
         return Reason.GRANT_NOT_YET
     if now >= grant.payload.expires_at:
         return Reason.GRANT_EXPIRED
-    for delegation in facts.delegations:
-        if delegation is not None and now < delegation.payload.not_before:
+    for delegation in links:
+        if now < delegation.payload.not_before:
             return Reason.DELEGATION_NOT_YET
-        if delegation is not None and now >= delegation.payload.expires_at:
+        if now >= delegation.payload.expires_at:
             return Reason.DELEGATION_EXPIRED
     return Reason.ALLOWED
 
 
 def _terms_reason(terms: Terms, query: pb.Query) -> Reason:
-    if query.action not in terms.actions:
+    if query.action == pb.ACTION_APPEND or query.action not in terms.actions:
         return Reason.ACTION_NOT_GRANTED
     first = max(terms.records_from, query.records_from)
     last = _earlier(terms.records_until, query.records_until)
@@ -264,11 +272,12 @@ def _terms_reason(terms: Terms, query: pb.Query) -> Reason:
     return Reason.ALLOWED
 
 
-def _use_reason(facts: Facts, grant: Signed[pb.Grant]) -> Reason:
+def _use_reason(facts: Facts, grant: Signed[pb.Grant], links: Sequence[Signed[pb.Delegation]]) -> Reason:
     if facts.uses is None:
         return Reason.ALLOWED
-    for link, used in zip((grant, *facts.delegations), facts.uses, strict=True):
-        if link is not None and link.payload.max_uses and used + facts.use_cost > link.payload.max_uses:
+    limits = [grant.payload.max_uses, *(link.payload.max_uses for link in links)]
+    for limit, used in zip(limits, facts.uses, strict=True):
+        if limit and used + facts.use_cost > limit:
             return Reason.USES_EXHAUSTED
     return Reason.ALLOWED
 
