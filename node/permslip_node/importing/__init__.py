@@ -1,7 +1,8 @@
 """Importers: what a school already has becomes records, each value as its source wrote it.
 
 - :func:`import_edfi` reads Ed-Fi Core 1.0 interchange files (``permslip_node.importing.edfi_tables`` says what becomes
-  what), :func:`import_families` their guardians alone; :func:`import_lms` reads a learning platform's CSV extract (``permslip_node.importing.lms_tables``).
+  what), :func:`import_families` their guardians alone.
+- :func:`import_lms` reads a learning platform's CSV extract (``permslip_node.importing.lms_tables``).
 - Both stream, reject unreadable rows one by one, resume where they were interrupted, change nothing when repeated, and
   make new versions of what a newer export has changed.
 - Where records go is a :class:`RecordSink`; the node's store is one, :class:`MemorySink` another.

@@ -29,7 +29,14 @@ from permslip.quantities import Handle
 from permslip_node.importing.mapping import Groups, Tables, Values
 from permslip_node.importing.record_building import Compiled
 from permslip_node.importing.report import ImportReport
-from permslip_node.importing.sink import ImportedGuardian, ImportedName, ImportedRecord, RecordSink, record_id
+from permslip_node.importing.sink import (
+    MAX_CONTENT_BYTES,
+    ImportedGuardian,
+    ImportedName,
+    ImportedRecord,
+    RecordSink,
+    record_id,
+)
 
 __all__ = ["BATCH", "Delivery"]
 
@@ -108,6 +115,10 @@ class Delivery:
         source["entity"] = mapping.entity
         source["native_id"] = native_id
         content = record_pb2.Record(**record).SerializeToString(deterministic=True)
+        if len(content) > MAX_CONTENT_BYTES:
+            raise MalformedError(
+                f"expected at most {MAX_CONTENT_BYTES} bytes as a record, got {len(content)}.", field=mapping.entity
+            )
         section: str = record["section"]
         self._records.append(ImportedRecord(handle, identity, section, record.get("observed_on", ""), content))
         report = self._report

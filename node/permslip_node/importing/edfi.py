@@ -87,7 +87,7 @@ def import_edfi(
         ordered = sorted(sources.files, key=_rank)
         learners = None if only_school is None else _enrolled_at(only_school, ordered)
         delivery = Delivery(sink, SYSTEM, _run_digest(sources, only_school or ""), report)
-        rejected = Rejects(rejects, append=report.resumed_at > 0)
+        rejected = Rejects(rejects)
         try:
             importer = _Import(delivery, report, rejected, learners, records=True)
             for source in ordered:
@@ -129,7 +129,7 @@ def import_families(
     with open_sources(paths) as sources:
         report = ImportReport(ignored_files=list(sources.ignored))
         delivery = Delivery(sink, SYSTEM, _run_digest(sources, "families", *sorted(wanted)), report)
-        rejected = Rejects(rejects, append=report.resumed_at > 0)
+        rejected = Rejects(rejects)
         try:
             importer = _Import(delivery, report, rejected, wanted, records=False)
             for source in sources.files:
@@ -184,6 +184,7 @@ class _Import:
                 self._row(row, source)
         for row in self._held:
             self._import(row, source, may_hold=False)
+            self._delivery.row_done()
         self._held = []
         self._delivery.may_checkpoint = True
         self.lookups.end_file()

@@ -48,6 +48,8 @@ _DECIMAL: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)\Z")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 # What permslip.bounds refuses: controls, line separators, and the overrides that make a line read otherwise than it is.
 _NOT_IN_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_BLANK: Final = "[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff]"
+_BLANK_AT_END: Final = re.compile(f"\\A{_BLANK}|{_BLANK}\\Z")
 _NOT_IN_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -63,11 +65,12 @@ def text_check(*path: str) -> Check:
     most = rule.max_len or rule.len
     if rule.form == rules_pb2.Rule.FORM_DATE:
         return check_day
-    forbidden = _NOT_IN_TEXT if rule.form == rules_pb2.Rule.FORM_TEXT else _NOT_IN_LINE
+    is_line = rule.form != rules_pb2.Rule.FORM_TEXT
+    forbidden = _NOT_IN_LINE if is_line else _NOT_IN_TEXT
     short = surely_short(*path)
 
     def check(text: str, field: str) -> None:
-        if len(text) <= short and text.isprintable():
+        if len(text) <= short and text.isprintable() and text[:1] != " " != text[-1:]:
             return
         size = len(text.encode("utf-8", "surrogatepass"))
         if size > most:
@@ -75,12 +78,14 @@ def text_check(*path: str) -> Check:
         found = forbidden.search(text)
         if found is not None:
             raise MalformedError(f"the character {found.group()!r} cannot stand here.", field=field)
+        if is_line and _BLANK_AT_END.search(text):
+            raise MalformedError("expected no blanks at the ends.", field=field)
 
     return check
 
 
 def surely_short(*path: str) -> int:
-    """A printable text of at most so many characters passes :func:`text_check` for sure: no need to call it.
+    """A printable text of at most so many characters, without blanks at its ends, passes :func:`text_check` for sure.
 
     A character takes at most four bytes in UTF-8. 0 where length and printing are not all there is to check.
     """

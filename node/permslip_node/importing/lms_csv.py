@@ -13,6 +13,7 @@ Rules:
 - Learners are known by ``SISUserIdentifier``, the school's own number. A user without one is rejected.
 - Where a folder holds several extracts, the newest row of an id counts (files sort by their dated names).
 - A record's source file is the folder, not the dated name: a new extract that says the same changes nothing.
+- Blanks around a field are dropped; an empty field is an absent one.
 - UTF-8 with or without a byte order mark. A line is at most :data:`MAX_LINE` characters. A row with too few or too
   many fields is rejected alone; a header without a needed column refuses the file.
 - Other CSV folders of such extracts (attendance events, system activities …) are counted and reported as unmapped.
@@ -97,7 +98,7 @@ def import_lms(
     tables = _tables(folder)
     report = ImportReport()
     delivery = Delivery(sink, SYSTEM, _run_digest(tables, node_name), report)
-    rejected = Rejects(rejects, append=report.resumed_at > 0)
+    rejected = Rejects(rejects)
     try:
         importer = _Import(delivery, report, rejected, node_name)
         for table in tables:
@@ -236,9 +237,8 @@ def _read(file: Path, kind: str, reject: Callable[[str, int, str, MalformedError
                         yield _CsvRow(str(file), line, values)
                 elif fields:
                     message = f"expected {len(header)} fields, got {len(fields)}."
-                    reject(
-                        str(file), line, kind, MalformedError(message, field=header[min(len(fields), len(header)) - 1])
-                    )
+                    at_fault = header[min(len(fields), len(header) - 1)]
+                    reject(str(file), line, kind, MalformedError(message, field=at_fault))
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise ImportFileError("expected UTF-8.", file=str(file), line=line, remedy="Save it as UTF-8.") from error

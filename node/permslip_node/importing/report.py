@@ -6,7 +6,7 @@ that could not be read: ``{"file", "line", "entity", "field", "reason"}``. The r
 Rules:
 
 - The rejects file is readable by its owner alone: a reason quotes the value, which may be a learner's.
-- It is begun anew by every import, but for one that resumes where another was interrupted: that one appends.
+- It is begun anew by every import; one that resumes reads all rows again, so it finds the same rejects.
 - No rejects, no file.
 
 Example of a line::
@@ -52,7 +52,8 @@ class ImportReport:
         lookups: entity → rows that only serve to complete records of other entities.
         learners: learners with a record or a guardian from this import.
         guardian_links: links between a guardian and a learner.
-        resumed_at: rows that an interrupted import had already stored; they are in no count but ``rows``.
+        resumed_at: rows that an interrupted import had already stored: they are in ``rows``, but their records are in
+            no count of records.
         seconds: wall clock.
     """
 
@@ -89,17 +90,16 @@ class Rejects:
 
     Args:
         path: the file; ``None`` to count only.
-        append: keep what an interrupted import wrote.
 
     Raises:
         ImportFileError: the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, *, append: bool) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._stream: TextIO | None = None
         self.count = 0
-        if path is not None and not append:
+        if path is not None:
             path.unlink(missing_ok=True)
 
     def add(self, file: str, line: int, entity: str, error: MalformedError) -> None:

@@ -37,6 +37,7 @@ from typing import Final, NamedTuple, Protocol
 from permslip.quantities import Handle
 
 __all__ = [
+    "MAX_CONTENT_BYTES",
     "RECORD_ID_BYTES",
     "ImportedGuardian",
     "ImportedName",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 RECORD_ID_BYTES: Final = 16
+# A record travels in one chunk of a slice (64 KiB); the rest is for what the sink sets and for framing.
+MAX_CONTENT_BYTES: Final = 60_000
 
 # Stands between the parts of a native key when it is hashed. XML 1.0 cannot contain it and the CSV reader refuses it,
 # so two different keys never look alike.
@@ -65,6 +68,7 @@ class ImportedRecord(NamedTuple):
     # YYYY-MM-DD, or empty when the source does not say.
     observed_on: str
     # A serialized permslip.v1.Record. The sink sets what is unset: record_id, recorded_at, version and supersedes.
+    # At most MAX_CONTENT_BYTES.
     content: bytes
 
 
