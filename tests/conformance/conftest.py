@@ -87,7 +87,7 @@ class Database:
         with writing(self.engine) as connection:
             metadata.create_all(connection)
             connection.execute(text("CREATE TABLE noted (position BIGINT PRIMARY KEY, word TEXT NOT NULL)"))
-        self._ledgers: list[Ledger] = []
+        self.ledgers: list[Ledger] = []
         self._engines: list[Engine] = [self.engine]
 
     def new_engine(self) -> Engine:
@@ -104,11 +104,11 @@ class Database:
             "clock": self.clock,
         } | options
         ledger = Ledger.open(engine, self.tables, **settings)
-        self._ledgers.append(ledger)
+        self.ledgers.append(ledger)
         return ledger
 
     async def close(self) -> None:
-        for ledger in self._ledgers:
+        for ledger in self.ledgers:
             await ledger.close()
         for engine in self._engines:
             engine.dispose()
@@ -120,7 +120,7 @@ class Database:
 
     def leaves(self) -> list[Leaf]:
         """All leaves, after checking that they have no gap and make exactly the tree that is stored."""
-        ledger = self._ledgers[-1]
+        ledger = self.ledgers[-1]
         head = ledger.read_head()
         leaves = list(ledger.leaves(0, head.size + 1))
         assert [leaf.position for leaf in leaves] == list(range(head.size))

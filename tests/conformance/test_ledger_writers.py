@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from permslip._pb.permslip.v1.ledger_pb2 import LogEntry
 from permslip.errors import UnavailableError
-from tests.conformance.conftest import Database, note, refused
+from permslip.hosting import appending
+from tests.conformance.conftest import Database, Gate, note, refused
 
 NODE = b"\x11" * 32
 HANDLES = [bytes([i]) * 16 for i in range(5)]
@@ -169,3 +170,93 @@ async def test_tree_that_does_not_give_the_root_is_refused(database: Database) -
 
     with pytest.raises(UnavailableError, match="root"):
         database.open(own_engine=True)
+
+
+async def test_ledger_that_remembers_little_is_the_same_ledger(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appending, "_REMEMBERED_SLICES", 2)
+    monkeypatch.setattr(appending, "_REMEMBERED_CHANGES", 3)
+    here, there = database.open(), database.open(own_engine=True)
+    subjects = [bytes([i]) * 32 for i in range(8)]
+    changed: dict[bytes, int] = {}
+
+    for step in range(60):
+        ledger = (here, there)[step % 7 == 0]
+        subject, facts = subjects[step % 8], max(1, ledger.size - step % 20)
+        draft = refused(slice=(NODE, HANDLES[step % 5]), depends_on=(subject,), facts_position=facts)
+        if changed.get(subject, -1) >= facts:
+            with pytest.raises(UnavailableError):
+                await ledger.append(draft)
+        else:
+            await ledger.append(draft)
+        if step % 3 == 0:
+            [recorded] = await ledger.append(refused(changes=(subjects[step // 3 % 8], subject)))
+            changed |= {subjects[step // 3 % 8]: recorded.position, subject: recorded.position}
+
+    database.leaves()
+    for handle in HANDLES:
+        chain = here.slice_entries(NODE, handle)
+        assert [entry.seq for entry in chain] == list(range(1, len(chain) + 1))
+
+
+def test_ledger_serves_one_event_loop_at_a_time(database_url: str) -> None:
+    database = Database(database_url)
+    ledger = database.open()
+    gate = Gate()
+
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="one event loop at a time"):
+            await ledger.append(refused())
+
+    async def here() -> None:
+        held = ledger.submit(refused(write=gate))
+        await gate.wait_until_held()
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        gate.open()
+        await held
+
+    asyncio.run(here())
+    asyncio.run(ledger_goes_on(database))
+
+
+async def ledger_goes_on(database: Database) -> None:
+    [ledger] = database.ledgers
+    [recorded] = await ledger.append(refused())
+    assert recorded.position == 2
+    await database.close()
+
+
+async def test_loop_that_ends_while_the_ledger_writes_does_not_end_the_ledger(database: Database) -> None:
+    ledger = database.open()
+    gate = Gate()
+
+    async def submit_and_leave() -> None:
+        ledger.submit(refused("left behind", write=gate))
+        await gate.wait_until_held()
+
+    await asyncio.to_thread(asyncio.run, submit_and_leave())
+    gate.open()
+    while ledger.size < 2:
+        await asyncio.to_thread(ledger.read_head)
+
+    other = database.open(own_engine=True)
+    await other.append(refused("after"))
+    assert [entry.request_refused.method for entry in database.entries()[1:]] == ["left behind", "after"]
+
+
+async def test_error_that_nobody_foresaw_reaches_those_who_wait(database: Database) -> None:
+    calls: list[int] = []
+
+    def entropy(count: int) -> bytes:
+        calls.append(count)
+        if len(calls) == 2:
+            raise OSError("no entropy")
+        return bytes(count)
+
+    ledger = database.open(entropy=entropy)
+    with pytest.raises(OSError, match="no entropy"):
+        await ledger.append(refused())
+
+    [recorded] = await ledger.append(refused())
+    assert recorded.position == 1
