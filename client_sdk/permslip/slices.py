@@ -7,7 +7,8 @@ Rules (SPEC.md §3):
 - A chunk's plaintext is ``uint32 big-endian length ‖ body ‖ zeros``; a body is a ``SlicePart`` of whole records.
 - The last chunk carries the ``Manifest``: what was answered for each section, how many records, their digest. A slice
   without it is not whole.
-- Plaintexts add up to a Padmé length of at least 4 KiB, so that sizes tell little.
+- Plaintexts add up to a Padmé length of at least 4 KiB; all chunks but the last are 64 KiB. So nothing but that one
+  length can be seen from outside.
 
 Example::
 
@@ -25,6 +26,7 @@ Example::
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final, TypeVar
@@ -32,8 +34,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import record_pb2
-from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip._pb.permslip.v1 import record_pb2, statement_pb2 as pb
 from permslip.errors import AuthorityError, MalformedError, SealError
 from permslip.keys import SealingKey, SigningKey
 from permslip.quantities import Millis
@@ -65,7 +66,7 @@ class SliceWriter:
         self._sealer = SliceSealer(query.payload.reply_key, query.id)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._sealed_plaintext = 0
+        self._full_chunks = 0
         self._records = 0
         self._digest = sha256()
         opening = pb.Opening(
@@ -92,7 +93,7 @@ class SliceWriter:
         """
         if len(records) > MAX_BODY_BYTES:
             raise MalformedError(f"expected at most {MAX_BODY_BYTES} bytes, got {len(records)}.", field="records")
-        chunks = [self._seal_pending()] if self._pending_bytes + len(records) > MAX_BODY_BYTES else []
+        chunks = [self._full_chunk()] if self._pending_bytes + len(records) > MAX_BODY_BYTES else []
         self._pending.append(records)
         self._pending_bytes += len(records)
         self._records += count
@@ -130,25 +131,26 @@ class SliceWriter:
         )
         signed = st.sign(st.MANIFEST, manifest, [self._key])
         tail = record_pb2.SlicePart(manifest=signed.envelope).SerializeToString(deterministic=True)
-        chunks = [self._seal_pending()] if self._pending_bytes + len(tail) > MAX_BODY_BYTES else []
+        chunks = [self._full_chunk()] if self._pending_bytes + len(tail) > MAX_BODY_BYTES else []
         body = b"".join([*self._pending, tail])
-        whole = self._sealed_plaintext + _LENGTH_BYTES + len(body)
-        padding = padme(max(whole, MIN_SLICE_BYTES)) - whole
-        # Padding that does not fit beside the manifest goes ahead of it: chunks with an empty body.
-        room = MAX_BODY_BYTES - len(body)
-        while padding > room:
-            fill = min(max(padding - room, _LENGTH_BYTES), MAX_CHUNK_BYTES)
-            chunks.append(self._sealer.chunk(bytes(fill), last=False))
-            padding = max(padding - fill, 0)
-        chunks.append(self._sealer.chunk(_framed(body) + bytes(padding), last=True))
+        self._pending.clear()
+        # From 4 MiB on the padding may be longer than a chunk: then chunks with an empty body go ahead of the last.
+        while (length := self._length_of_last(len(body))) > MAX_CHUNK_BYTES:
+            chunks.append(self._full_chunk())
+        chunks.append(self._sealer.chunk(_framed(body, length), last=True))
         return chunks, signed
 
-    def _seal_pending(self) -> bytes:
+    def _length_of_last(self, body: int) -> int:
+        """How long the last chunk's plaintext must be, so that the whole slice's length is a Padmé length."""
+        before = self._full_chunks * MAX_CHUNK_BYTES
+        return padme(max(before + _LENGTH_BYTES + body, MIN_SLICE_BYTES)) - before
+
+    def _full_chunk(self) -> bytes:
         body = b"".join(self._pending)
         self._pending.clear()
         self._pending_bytes = 0
-        self._sealed_plaintext += _LENGTH_BYTES + len(body)
-        return self._sealer.chunk(_framed(body), last=False)
+        self._full_chunks += 1
+        return self._sealer.chunk(_framed(body, MAX_CHUNK_BYTES), last=False)
 
 
 class SliceReader:
@@ -171,7 +173,7 @@ class SliceReader:
     ) -> None:
         self._query, self._reply_key, self._node, self._check_signer = query, reply_key, node, check_signer
         self._opener: SliceOpener | None = None
-        self._records = 0
+        self._returned: Counter[str] = Counter()
         self._digest = sha256()
         self._manifest: Signed[pb.Manifest] | None = None
 
@@ -209,7 +211,7 @@ class SliceReader:
             raise SealError("the node sent records that cannot be read.", remedy="Tell the node's operator.") from None
         if part.HasField("manifest") != last:
             raise SealError("the manifest is missing, or not in the last chunk.")
-        self._records += len(part.records)
+        self._returned.update(record.section for record in part.records)
         if last:
             # The manifest's own bytes are not among the records'.
             tail = record_pb2.SlicePart(manifest=part.manifest).SerializeToString(deterministic=True)
@@ -235,10 +237,14 @@ class SliceReader:
     def _take_manifest(self, envelope: pb.Envelope) -> None:
         signed = self._believed(st.MANIFEST, envelope)
         manifest = signed.payload
-        if manifest.records != self._records or manifest.records_sha256 != self._digest.digest():
+        if manifest.records != self._returned.total() or manifest.records_sha256 != self._digest.digest():
             raise SealError("the manifest does not describe the records that came with it.")
         if tuple(each.section for each in manifest.coverage) != expand(self._query.payload.sections):
             raise SealError("the manifest does not cover the sections that were asked for.")
+        allowed = {each.section: each.returned for each in manifest.coverage if each.reason == pb.REASON_ALLOWED}
+        refused = [each.section for each in manifest.coverage if each.reason != pb.REASON_ALLOWED and each.returned]
+        if refused or +self._returned != +Counter(allowed):
+            raise SealError("the manifest does not count the records of each section as they came.")
         self._manifest = signed
 
     def _believed(self, kind: st.Kind[_S], envelope: pb.Envelope) -> Signed[_S]:
@@ -252,8 +258,8 @@ class SliceReader:
         return signed
 
 
-def _framed(body: bytes) -> bytes:
-    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+def _framed(body: bytes, length: int) -> bytes:
+    return (len(body).to_bytes(_LENGTH_BYTES, "big") + body).ljust(length, b"\x00")
 
 
 def _unframed(plaintext: bytes) -> bytes:
