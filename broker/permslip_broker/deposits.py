@@ -1,0 +1,313 @@
+"""Deposits: a statement comes in, is believed, found admissible, recorded, and takes effect.
+
+Every statement goes this way, whoever brings it: a parent's grant, a node's endorsement, the operator's admission.
+
+Rules:
+
+- Idempotent by id: a statement that was recorded before is answered with where, and changes nothing.
+- Admissible on the facts at the time of the check, and checked again under the ledger's lock if those changed.
+- A call's statements are recorded in their order; one that builds on an earlier one of the same call finds it recorded.
+  Each succeeds or fails by itself.
+- Effects (:meth:`Deposits.on_recorded`) happen once, right after the commit, whether or not the depositor still waits.
+
+Example::
+
+    results = await deposits.deposit(envelopes, among=(st.GRANT,), method="DepositConsent", consent_id=consent_id)
+    results[0].position
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, select, update
+
+from permslip import statements as st
+from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
+from permslip.dsse import SignedCache, statement_id
+from permslip.errors import AuthorityError, MalformedError, PermslipError, RefusedError
+from permslip.facts import FactReader, check_admissible
+from permslip.hosting.drafts import Draft, Recorded
+from permslip.hosting.facts_store import FactStore
+from permslip.quantities import Millis, Position
+from permslip.reasons import Reason
+from permslip.statements import Signed
+from permslip_broker.identity import Identity
+from permslip_broker.outcomes import allowed
+from permslip_broker.pushes import PUSHED_TO_ALL, PUSHED_TO_ONE, Pushes
+from permslip_broker.recording import Recorder
+from permslip_broker.refused_requests import RefusedRequests
+from permslip_broker.schema import BrokerTables
+
+__all__ = ["Deposited", "Deposits", "RecordedStatement"]
+
+_CACHED_SIGNATURES: Final = 65_536
+
+
+class _KnownError(Exception):
+    """The statement was recorded at this position meanwhile, by another call."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+
+@dataclass(frozen=True, slots=True)
+class Deposited:
+    """What became of one statement.
+
+    Attributes:
+        statement_id: also where it was refused; empty only where there was nothing to name.
+        refusal: ``ALLOWED``: recorded, now or before.
+        position: in the ledger.
+        signed: what was believed; None where it was refused before that.
+    """
+
+    statement_id: bytes
+    refusal: session_pb2.Refusal
+    position: int = 0
+    signed: Signed[Any] | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it counts."""
+        return int(self.refusal.code) == Reason.ALLOWED
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStatement:
+    """A statement that was recorded just now.
+
+    Attributes:
+        signed: which.
+        position: where.
+        changes: the subjects of which something else holds now.
+        pushes: node root → the number of this statement among that node's pushes.
+    """
+
+    signed: Signed[Any]
+    position: Position
+    changes: tuple[bytes, ...]
+    pushes: dict[bytes, int]
+
+
+class Deposits:
+    """Takes statements in.
+
+    Args:
+        identity: the broker's.
+        facts: what is recorded.
+        recorder: the way into the ledger.
+        pushes: numbers what nodes must hold.
+        tables: the broker's.
+        refusals: logs what is refused.
+        clock: the broker's.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        facts: FactStore,
+        recorder: Recorder,
+        pushes: Pushes,
+        tables: BrokerTables,
+        refusals: RefusedRequests,
+        clock: Callable[[], Millis],
+    ) -> None:
+        self._identity, self._facts, self._recorder = identity, facts, recorder
+        self._pushes, self._tables, self._refusals, self._clock = pushes, tables, refusals, clock
+        self._signatures = SignedCache(_CACHED_SIGNATURES)
+        self._effects: list[Callable[[RecordedStatement], None]] = []
+
+    def on_recorded(self, effect: Callable[[RecordedStatement], None]) -> None:
+        """``effect`` is called for each statement, in the order of the ledger."""
+        self._effects.append(effect)
+
+    async def deposit(
+        self,
+        envelopes: Sequence[pb.Envelope],
+        *,
+        among: Sequence[st.Kind[Any]],
+        method: str,
+        caller: bytes = b"",
+        consent_id: bytes = b"",
+    ) -> list[Deposited]:
+        """Take in the statements of one call.
+
+        Args:
+            envelopes: as received.
+            among: the kinds that may be deposited this way.
+            method: for the log.
+            caller: its key, where it had proved one.
+            consent_id: of the consent that the call's grants are.
+
+        Returns:
+            one result for each, in order.
+        """
+        results: list[Deposited | None] = [None] * len(envelopes)
+        under_way: list[tuple[int, asyncio.Task[Deposited]]] = []
+        touched: set[bytes] = set()
+
+        async def settle() -> None:
+            for number, task in under_way:
+                results[number] = await task
+            under_way.clear()
+            touched.clear()
+
+        for number, envelope in enumerate(envelopes):
+            try:
+                kind = st.kind_of(envelope, among)
+                signed = st.verify(kind, envelope, federation=self._identity.federation, cache=self._signatures)
+                needs = _needs(signed)
+                if not touched.isdisjoint(needs):
+                    await settle()
+                known = self._facts.recorded_at(signed.id)
+                if known is not None:
+                    results[number] = Deposited(signed.id, allowed(), known, signed)
+                    continue
+                self._check(self._facts, signed)
+                draft, pushed = self._draft(signed, consent_id)
+            except PermslipError as error:
+                results[number] = self._refused(envelope, error, method, caller)
+                continue
+            touched.update(draft.changes)
+            task = asyncio.ensure_future(self._record(signed, draft, pushed, method, caller))
+            under_way.append((number, task))
+        await settle()
+        return [each for each in results if each is not None]
+
+    # ------------------------------------------------------------------------------------- one statement
+
+    async def _record(
+        self, signed: Signed[Any], draft: Draft, pushed: dict[bytes, int], method: str, caller: bytes
+    ) -> Deposited:
+        def take_effect(recorded: Sequence[Recorded]) -> None:
+            done = RecordedStatement(signed, recorded[0].position, recorded[0].draft.changes, pushed)
+            for effect in self._effects:
+                effect(done)
+
+        try:
+            [recorded] = await self._recorder.append(draft, then=take_effect)
+        except _KnownError as known:
+            return Deposited(signed.id, allowed(), known.position, signed)
+        except PermslipError as error:
+            return self._refused(signed.envelope, error, method, caller)
+        return Deposited(signed.id, allowed(), recorded.position, signed)
+
+    def _draft(self, signed: Signed[Any], consent_id: bytes) -> tuple[Draft, dict[bytes, int]]:
+        pushed: dict[bytes, int] = {}
+        node = self._node_of(signed)
+
+        def also(connection: Connection, position: Position) -> None:
+            self._project(connection, signed, position, consent_id)
+            if signed.kind in PUSHED_TO_ALL or signed.kind in PUSHED_TO_ONE:
+                self._pushes.write(connection, signed, position, node=node, numbers=pushed)
+
+        def check_again(connection: Connection, size: int) -> Draft:
+            statement = self._tables.facts.statement.c
+            known = connection.execute(select(statement.position).where(statement.id == signed.id)).scalar()
+            if known is not None:
+                raise _KnownError(known)
+            self._check(self._facts.at(connection, size), signed)
+            return replace(draft, facts_position=size)
+
+        made = self._facts.draft(signed, also=also)
+        draft = replace(
+            made,
+            depends_on=tuple({*made.depends_on, *_needs(signed)}),
+            # Its own id as well, so that the same statement brought twice at once is recorded once.
+            changes=tuple(dict.fromkeys((signed.id, *made.changes))),
+            redo=check_again,
+        )
+        return draft, pushed
+
+    def _check(self, facts: FactReader, signed: Signed[Any]) -> None:
+        now = self._clock()
+        check_admissible(facts, signed, operator=self._identity.operator, now=now)
+        if signed.kind is st.GRANT:
+            _check_node(facts, signed.payload.slice.node, now)
+        elif signed.kind is st.ACKNOWLEDGEMENT:
+            self._check_acknowledgement(signed)
+
+    def _check_acknowledgement(self, signed: Signed[pb.Acknowledgement]) -> None:
+        """It is the word of the very node that must act, about what is recorded here."""
+        payload = signed.payload
+        found = self._facts.envelopes([payload.statement_id]).get(payload.statement_id)
+        kind = None if found is None else st.KINDS[found.payload_type]
+        if found is None or kind not in (st.REVOCATION, st.SUSPENSION):
+            raise MalformedError("names no revocation or suspension known here.", field="acknowledgement.statement_id")
+        if kind is st.SUSPENSION:
+            return
+        revocation = pb.Revocation.FromString(found.payload)
+        if revocation.node != payload.signer.root:
+            raise AuthorityError("acknowledgement: not by the node that the revocation names.")
+        if revocation.target_id != payload.target_id:
+            raise MalformedError("another target than the revocation's.", field="acknowledgement.target_id")
+
+    def _project(self, connection: Connection, signed: Signed[Any], position: int, consent_id: bytes) -> None:
+        """What the broker's own tables say of it."""
+        if signed.kind is st.GRANT:
+            row = {"grant_id": signed.id, "consent_id": consent_id or signed.id, "deposited_at": self._clock()}
+            connection.execute(self._tables.consent.insert(), row)
+        elif signed.kind is st.REVOCATION:
+            payload = signed.payload
+            row = {
+                "revocation_id": signed.id,
+                "target_id": payload.target_id,
+                "node": payload.node,
+                "position": position,
+            }
+            connection.execute(self._tables.revocation_fact.insert(), row)
+        elif signed.kind is st.ACKNOWLEDGEMENT:
+            fact = self._tables.revocation_fact
+            connection.execute(
+                update(fact)
+                .where(fact.c.revocation_id == signed.payload.statement_id)
+                .values(acknowledgement_id=signed.id)
+            )
+
+    def _node_of(self, signed: Signed[Any]) -> bytes:
+        """The node that a revocation or delegation is pushed to."""
+        if signed.kind is st.REVOCATION:
+            return bytes(signed.payload.node)
+        if signed.kind is not st.DELEGATION:
+            return b""
+        parent = signed.payload.parent_id
+        delegated = self._facts.delegated(parent)
+        capability = self._facts.capability(parent if delegated is None else delegated.grant_id)
+        return b"" if capability is None else bytes(capability.grant.payload.slice.node)
+
+    def _refused(self, envelope: pb.Envelope, error: PermslipError, method: str, caller: bytes) -> Deposited:
+        raw = envelope.SerializeToString()
+        refusal = self._refusals.refuse(error, method, request=raw, caller=caller)
+        return Deposited(statement_id(envelope.payload_type, envelope.payload), refusal)
+
+
+def _needs(signed: Signed[Any]) -> tuple[bytes, ...]:
+    """The subjects that decide whether it is admissible."""
+    payload = signed.payload
+    kind = signed.kind
+    if kind is st.GRANT:
+        return (signed.id, payload.slice.node, *payload.supersedes)
+    if kind in PUSHED_TO_ALL:
+        return (signed.id, payload.root)
+    if kind is st.ENDORSEMENT:
+        return (signed.id, payload.grant_id, payload.signer.root)
+    if kind is st.DELEGATION:
+        return (signed.id, payload.parent_id, payload.signer.root)
+    if kind is st.REVOCATION:
+        return (signed.id, payload.target_id, payload.signer.root)
+    return (signed.id, payload.statement_id, payload.signer.root)
+
+
+def _check_node(facts: FactReader, node: bytes, now: Millis) -> None:
+    """A grant names a node of this federation."""
+    standing = facts.standing(node)
+    reason = Reason.NODE_UNKNOWN
+    if standing is not None and standing.suspension is not None:
+        reason = Reason.NODE_SUSPENDED
+    elif standing is not None and standing.is_admitted(pb.PRINCIPAL_KIND_NODE, now):
+        return
+    raise RefusedError(reason.meaning, code=reason.name, field="grant.slice.node", remedy=reason.remedy)

@@ -1,0 +1,67 @@
+"""What Prometheus reads of a broker, beside what every service has.
+
+======================================  =======  =========================================================
+``permslip_broker_decided_total``       counter  queries decided, by ``reason``
+``permslip_broker_answered_total``      counter  what became of allowed ones, by ``reason``
+``permslip_broker_refused_total``       counter  requests that never became a decision, by ``method`` and ``reason``
+``permslip_broker_relayed_bytes_total`` counter  sealed bytes passed on
+``permslip_broker_stray_answers_total`` counter  answers that nobody had asked for
+``permslip_broker_waiting_bytes``       gauge    sealed bytes that wait for requesters now
+======================================  =======  =========================================================
+
+All are read from the broker's own tallies when Prometheus asks; nothing is counted twice on the way of a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from permslip.hosting.metrics import Metrics
+from permslip_broker.attachments import Attachments
+from permslip_broker.refused_requests import RefusedRequests
+from permslip_broker.routing import Routing
+
+__all__ = ["watch_broker"]
+
+
+class _Broker(Collector):
+    def __init__(self, routing: Routing, refusals: RefusedRequests) -> None:
+        self._routing, self._refusals = routing, refusals
+
+    def collect(self) -> Iterable[Metric]:
+        """Called when metrics are read."""
+        return list(self._families())
+
+    def _families(self) -> Iterator[Metric]:
+        tally = self._routing.tally
+        decided = CounterMetricFamily("permslip_broker_decided", "Queries decided.", labels=["reason"])
+        for reason, count in list(tally.decided.items()):
+            decided.add_metric([reason.name], count)
+        yield decided
+        answered = CounterMetricFamily("permslip_broker_answered", "What became of allowed queries.", labels=["reason"])
+        for reason, count in list(tally.answered.items()):
+            answered.add_metric([reason.name], count)
+        yield answered
+        refused = CounterMetricFamily(
+            "permslip_broker_refused", "Requests that never became a decision.", labels=["method", "reason"]
+        )
+        for (method, reason), count in list(self._refusals.count.items()):
+            refused.add_metric([method, reason.name], count)
+        yield refused
+        yield CounterMetricFamily("permslip_broker_relayed_bytes", "Sealed bytes passed on.", value=tally.relayed_bytes)
+        yield CounterMetricFamily(
+            "permslip_broker_stray_answers", "Answers that nobody had asked for.", value=tally.stray_answers
+        )
+        yield GaugeMetricFamily(
+            "permslip_broker_waiting_bytes", "Sealed bytes waiting.", value=self._routing.waiting_bytes
+        )
+
+
+def watch_broker(metrics: Metrics, routing: Routing, refusals: RefusedRequests, attachments: Attachments) -> None:
+    """Let a broker's figures be read where its metrics are."""
+    metrics.registry.register(_Broker(routing, refusals))
+    metrics.open_queries.set_function(lambda: routing.open_queries)
+    metrics.attached_nodes.set_function(lambda: len(attachments))

@@ -1,0 +1,435 @@
+"""Routing: allowed queries to the nodes, sealed answers back, each within its time and its share of memory.
+
+An answer ends once: by its node's last piece, by its deadline, because the requester cancelled or went away, because
+the node detached, or because what it was decided by no longer holds. In that last case what waits is thrown away, and
+:meth:`Routing.quiet` waits until what is just being written has left: only then is a node's acknowledgement recorded
+and passed on.
+
+Bounds: a requester has at most ``max_open`` queries open; beyond them, and while the whole broker holds more than
+``memory`` bytes for requesters, it is told ``BUSY`` (:mod:`permslip_broker.credit` bounds each answer).
+
+Example::
+
+    routing.accept(requester, [provider_pb2.QueryCall(query=envelope, deadline=5_000)])
+    routing.relay(node, answer)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from permslip._pb.permslip.v1 import node_pb2, provider_pb2, session_pb2, statement_pb2 as pb
+from permslip.bounds import check_bounds
+from permslip.dsse import statement_id
+from permslip.errors import MalformedError, PermslipError
+from permslip.hosting.logs import get_log
+from permslip.hosting.refusals import refusal_of
+from permslip.reasons import Reason
+from permslip_broker.attachments import AttachedNode, Attachments
+from permslip_broker.credit import CreditFlow
+from permslip_broker.deciding import Deciding
+from permslip_broker.entries import answered
+from permslip_broker.open_queries import OpenQueries, OpenQuery, Relayed, Requester
+from permslip_broker.outcomes import refused_answer
+from permslip_broker.recording import Recorder
+from permslip_broker.refused_requests import RefusedRequests
+
+__all__ = ["Routing", "RoutingLimits"]
+
+_log = get_log(__name__)
+
+# What a frame weighs beside its sealed bytes, for the outbox.
+_FRAME_BYTES: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingLimits:
+    """What one requester and one answer may take.
+
+    Args:
+        max_open: queries that may be open on one stream.
+        default_deadline, max_deadline: milliseconds.
+        high_water: bytes that may wait for one requester before its answers get no more credit.
+        memory: bytes that may wait for all requesters before new queries are refused.
+        first_credit, answer_credit: see :class:`permslip_broker.credit.CreditFlow`.
+        quiet_within: seconds that :meth:`Routing.quiet` gives a requester to take what was already being written.
+    """
+
+    max_open: int = 512
+    default_deadline: int = 30_000
+    max_deadline: int = 120_000
+    high_water: int = 4 << 20
+    memory: int = 256 << 20
+    first_credit: int = 64 << 10
+    answer_credit: int = 256 << 10
+    quiet_within: float = 2.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was routed since the start; read by the metrics."""
+
+    decided: Counter[Reason] = field(default_factory=Counter)
+    answered: Counter[Reason] = field(default_factory=Counter)
+    relayed_bytes: int = 0
+    stray_answers: int = 0
+
+
+class Routing:
+    """Routes queries and relays answers. Belongs to the event loop.
+
+    Args:
+        deciding: says what is allowed.
+        recorder: the way into the ledger.
+        attachments: the attached nodes.
+        refusals: logs what never became a decision.
+        limits: see there.
+    """
+
+    def __init__(
+        self,
+        deciding: Deciding,
+        recorder: Recorder,
+        attachments: Attachments,
+        refusals: RefusedRequests,
+        limits: RoutingLimits,
+    ) -> None:
+        self._deciding, self._recorder, self._attachments = deciding, recorder, attachments
+        self._refusals, self._limits = refusals, limits
+        self._flow = CreditFlow(limits.first_credit, limits.answer_credit)
+        self._open = OpenQueries()
+        self._requesters: set[Requester] = set()
+        self._recording: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._idle = asyncio.Event()
+        self.tally = Tally()
+        attachments.on_detach(self._node_detached)
+
+    # ------------------------------------------------------------------------------------- what it holds
+
+    @property
+    def open_queries(self) -> int:
+        """Queries under way."""
+        return len(self._open)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for requesters, all streams together."""
+        return sum(each.outbox.waiting_bytes for each in self._requesters)
+
+    # ------------------------------------------------------------------------------------- requesters
+
+    def enter(self, root: bytes) -> Requester:
+        """A requester's stream begins."""
+        requester = Requester(root, high_water=self._limits.high_water)
+        self._requesters.add(requester)
+        return requester
+
+    def leave(self, requester: Requester) -> None:
+        """The stream is over: its queries are cancelled."""
+        requester.gone = True
+        requester.outbox.close()
+        for entry in list(requester.open.values()):
+            self._end(entry, Reason.CANCELLED)
+        requester.writing = []
+        requester.written.set()
+        self._requesters.discard(requester)
+        self._notice_idle()
+
+    def accept(self, requester: Requester, calls: Sequence[provider_pb2.QueryCall]) -> None:
+        """Decide a batch of queries, record all decisions with one append, then route or refuse each."""
+        arrived = asyncio.get_running_loop().time()
+        busy = self.waiting_bytes >= self._limits.memory
+        entries: list[OpenQuery] = []
+        for call in calls:
+            try:
+                if (reason := self._turned_away(requester, busy)) != Reason.ALLOWED:
+                    requester.say(refused_answer(_id_of(call.query), reason))
+                    continue
+                entry = self._deciding.open(call.query, requester, ends_at=arrived + self._deadline(call.deadline))
+            except PermslipError as error:
+                refusal = self._refusals.refuse(
+                    error, "Exchange.query", request=call.query.SerializeToString(), caller=requester.root
+                )
+                requester.say(refused_answer(_id_of(call.query), refusal))
+                continue
+            entries.append(entry)
+            self._register(entry)
+        if entries:
+            requester.recording += len(entries)
+            task = asyncio.ensure_future(self._record(entries))
+            self._recording.add(task)
+            task.add_done_callback(self._recording_ended)
+
+    def cancel(self, requester: Requester, query_id: bytes) -> None:
+        """The requester gave up on one query."""
+        entry = requester.open.get(query_id)
+        if entry is not None:
+            self._end(entry, Reason.CANCELLED)
+
+    def credit(self, requester: Requester, credit: provider_pb2.Credit) -> None:
+        """The requester has room for more of one answer."""
+        entry = requester.open.get(credit.query_id)
+        if entry is not None:
+            self._flow.ask(entry, credit.bytes)
+
+    def written(self, requester: Requester) -> None:
+        """What is in ``requester.writing`` has left."""
+        self._flow.written(requester)
+        batch, requester.writing = requester.writing, []
+        requester.written.set()
+        requester.written = asyncio.Event()
+        for _, entry, _, last in batch:
+            # An answer that the broker ended meanwhile was logged as that.
+            if last and entry is not None and requester.open.get(entry.query.id) is entry:
+                self._forget(entry)
+                self._log_answer(entry, entry.ended or Reason.INTERNAL, entry.drained)
+        self._notice_idle()
+
+    # ------------------------------------------------------------------------------------- nodes
+
+    def relay(self, node: AttachedNode, answer: provider_pb2.Answer) -> None:
+        """Pass a piece of an answer on, untouched; only the node that was asked can answer."""
+        entry = node.open.get(answer.query_id)
+        if entry is None:
+            self.tally.stray_answers += 1
+            _log.debug("stray_answer", query_id=answer.query_id[:8].hex(), node=node.root.hex())
+            return
+        last = answer.HasField("outcome")
+        sealed = sum(map(len, answer.chunks))
+        try:
+            check_bounds(answer, "answer")
+            if answer.HasField("opening"):
+                if entry.opened:
+                    raise MalformedError("came twice.", field="answer.opening")
+                entry.opened = True
+            elif not (answer.chunks or last):
+                raise MalformedError("holds nothing.", field="answer")
+            if not self._flow.relayed(entry, sealed):
+                raise MalformedError("more bytes than the node has credit for.", field="answer.chunks")
+        except MalformedError as error:
+            _log.warning("answer_refused", query_id=_short(entry), node=node.root.hex(), detail=str(error))
+            self._end(entry, Reason.INTERNAL)
+            return
+        if last:
+            answer.outcome.said_by = node.root
+        self.tally.relayed_bytes += sealed
+        reply = provider_pb2.ExchangeReply(answer=answer)
+        entry.requester.outbox.put(Relayed(reply, entry, sealed, last), sealed + _FRAME_BYTES)
+        if last:
+            # Still registered until it is written: a revocation must find what waits.
+            entry.ended = _reason_of(answer.outcome)
+            entry.manifest_sha256 = answer.outcome.manifest_sha256
+            self._release(entry)
+
+    # ------------------------------------------------------------------------------------- changes
+
+    def recheck(self, subjects: Iterable[bytes]) -> None:
+        """What was recorded about these changed: answers that would not be allowed any more end now."""
+        for entry in self._open.concerned_by(subjects):
+            if entry.position < 0:
+                entry.stale = True
+            elif (reason := self._deciding.still_holds(entry)) != Reason.ALLOWED:
+                self._end(entry, reason)
+
+    async def quiet(self, target_id: bytes) -> None:
+        """Wait until nothing of an ended answer under this grant or delegation is being written any more.
+
+        A requester that does not take it within ``quiet_within`` seconds loses its stream.
+        """
+        for requester in [each for each in self._requesters if each.is_writing(target_id)]:
+            try:
+                async with asyncio.timeout(self._limits.quiet_within):
+                    while requester.is_writing(target_id):
+                        await requester.written.wait()
+            except TimeoutError:
+                _log.warning("slow_reader_cut_off", requester=requester.root.hex())
+                requester.cut_off.set()
+
+    def drain(self) -> None:
+        """Take no new queries; tell every requester to ask another replica."""
+        self._draining = True
+        draining = provider_pb2.ExchangeReply(draining=provider_pb2.Draining())
+        for requester in self._requesters:
+            requester.say(draining)
+
+    def close(self) -> None:
+        """Let every requester's stream end after what waits."""
+        self._draining = True
+        for requester in self._requesters:
+            requester.outbox.close()
+
+    async def idle(self) -> None:
+        """Wait until no query is under way and nothing waits for a requester."""
+        while self._recording or len(self._open) or any(len(each.outbox) or each.writing for each in self._requesters):
+            self._idle.clear()
+            await self._idle.wait()
+
+    # ------------------------------------------------------------------------------------- one query's way
+
+    def _turned_away(self, requester: Requester, busy: bool) -> Reason:
+        if self._draining:
+            return Reason.DRAINING
+        if busy or len(requester.open) >= self._limits.max_open:
+            return Reason.BUSY
+        return Reason.ALLOWED
+
+    def _deadline(self, asked: int) -> float:
+        """Seconds that an answer may take."""
+        return min(asked or self._limits.default_deadline, self._limits.max_deadline) / 1_000
+
+    def _register(self, entry: OpenQuery) -> None:
+        # A replay must not take the place of the query that it repeats.
+        if entry.seen:
+            return
+        entry.requester.open[entry.query.id] = entry
+        self._open.add(entry)
+        loop = asyncio.get_running_loop()
+        entry.timer = loop.call_at(entry.ends_at, self._end, entry, Reason.TIMED_OUT)
+
+    async def _record(self, entries: list[OpenQuery]) -> None:
+        """Log before release: nothing is routed before its decision is on the disk."""
+        try:
+            recorded = await self._recorder.append(*[self._deciding.draft(each) for each in entries])
+        except PermslipError as error:
+            _log.error("decisions_not_recorded", queries=len(entries), detail=str(error))
+            for entry in entries:
+                self._not_recorded(entry, refusal_of(error))
+            return
+        finally:
+            for entry in entries:
+                entry.requester.recording -= 1
+        for entry, each in zip(entries, recorded, strict=True):
+            entry.position = each.position
+            self._recorded(entry)
+
+    def _not_recorded(self, entry: OpenQuery, why: session_pb2.Refusal) -> None:
+        self._deciding.undecided(entry)
+        if entry.ended is None:
+            entry.ended = Reason.INTERNAL
+            self._forget(entry)
+            entry.requester.say(refused_answer(entry.query.id, why))
+
+    def _recorded(self, entry: OpenQuery) -> None:
+        verdict = entry.decision.reason
+        self.tally.decided[verdict] += 1
+        if verdict != Reason.ALLOWED:
+            if entry.ended is None:
+                entry.ended = verdict
+                self._forget(entry)
+                entry.requester.say(refused_answer(entry.query.id, verdict, entry.decision.sections))
+            _log.info("query_refused", query_id=_short(entry), reason=verdict.name)
+        elif entry.ended is not None:
+            self._log_answer(entry, entry.ended, 0)
+        elif entry.stale and (reason := self._deciding.still_holds(entry)) != Reason.ALLOWED:
+            self._end(entry, reason)
+        else:
+            self._dispatch(entry)
+
+    def _dispatch(self, entry: OpenQuery) -> None:
+        place = entry.slice_of
+        node = self._attachments.get(place[0]) if place is not None else None
+        if node is None:
+            self._end(entry, Reason.UNREACHABLE)
+            return
+        entry.node = node
+        if len(node.open) < node.max_open:
+            self._send(entry, node)
+        else:
+            node.waiting[entry] = None
+
+    def _send(self, entry: OpenQuery, node: AttachedNode) -> None:
+        left = entry.ends_at - asyncio.get_running_loop().time()
+        routed = node_pb2.RoutedQuery(
+            query=entry.query.envelope, position=entry.position, deadline=max(1, int(left * 1_000))
+        )
+        node.open[entry.query.id] = entry
+        self._flow.start(entry)
+        node.outbox.put(node_pb2.BrokerFrame(query=routed), routed.ByteSize())
+
+    def _end(self, entry: OpenQuery, reason: Reason) -> None:
+        """The broker ends an answer: nothing more of it leaves."""
+        requester, node = entry.requester, entry.node
+        if requester.open.get(entry.query.id) is not entry or requester.is_finishing(entry):
+            return
+        whole, entry.ended = entry.ended, reason
+        if entry.relayed:
+            requester.outbox.discard(lambda each: each.entry is entry)
+        if node is not None and whole is None and entry.query.id in node.open:
+            node.outbox.put(node_pb2.BrokerFrame(cancel=provider_pb2.Cancel(query_id=entry.query.id)))
+        self._forget(entry)
+        requester.say(refused_answer(entry.query.id, reason))
+        if entry.position >= 0:
+            self._log_answer(entry, reason, entry.drained + requester.being_written(entry))
+
+    def _forget(self, entry: OpenQuery) -> None:
+        """Nothing is to be done for it any more."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+        self._open.remove(entry)
+        entry.requester.starved.discard(entry)
+        if entry.requester.open.get(entry.query.id) is entry:
+            del entry.requester.open[entry.query.id]
+        self._release(entry)
+        self._notice_idle()
+
+    def _release(self, entry: OpenQuery) -> None:
+        """Its node has a place free."""
+        node = entry.node
+        if node is None:
+            return
+        node.waiting.pop(entry, None)
+        if node.open.get(entry.query.id) is entry:
+            del node.open[entry.query.id]
+        while node.waiting and len(node.open) < node.max_open:
+            following = next(iter(node.waiting))
+            del node.waiting[following]
+            self._send(following, node)
+
+    def _log_answer(self, entry: OpenQuery, reason: Reason, sealed_bytes: int) -> None:
+        self.tally.answered[reason] += 1
+        self._recorder.append_soon(
+            answered(
+                entry.query.id,
+                reason,
+                manifest_sha256=entry.manifest_sha256,
+                sealed_bytes=sealed_bytes,
+                slice_of=entry.slice_of,
+            )
+        )
+        _log.info("query_answered", query_id=_short(entry), reason=reason.name, sealed_bytes=sealed_bytes)
+
+    def _recording_ended(self, task: asyncio.Task[None]) -> None:
+        self._recording.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("recording_failed", exc_info=error)
+        self._notice_idle()
+
+    def _node_detached(self, node: AttachedNode) -> None:
+        waiting, open_now = list(node.waiting), list(node.open.values())
+        node.waiting.clear()
+        for entry in (*open_now, *waiting):
+            self._end(entry, Reason.UNREACHABLE)
+
+    def _notice_idle(self) -> None:
+        self._idle.set()
+
+
+def _id_of(envelope: pb.Envelope) -> bytes:
+    """What a query is called even if it cannot be believed: the digest of what would be signed."""
+    return statement_id(envelope.payload_type, envelope.payload)
+
+
+def _short(entry: OpenQuery) -> str:
+    return entry.query.id[:8].hex()
+
+
+def _reason_of(outcome: provider_pb2.Outcome) -> Reason:
+    try:
+        return Reason(outcome.refusal.code)
+    except ValueError:
+        return Reason.INTERNAL

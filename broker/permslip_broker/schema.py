@@ -1,0 +1,84 @@
+"""The broker's tables: the ledger, the facts, and what a broker alone keeps.
+
+====================  ========================================================================================
+``push_head``         node root → how many statements it must hold (one row for every node ever admitted)
+``push``              (node root, number) → which statement, and the position that recorded it
+``consent``           grant → the consent that it was deposited with, and when
+``revocation_fact``   revocation → its target, its node, the node's acknowledgement once there is one
+====================  ========================================================================================
+
+Rules:
+
+- All of them are projections: each row is written in the transaction of the ledger entry that causes it.
+- A node's pushes are numbered from 1 without a gap, in the order of the ledger.
+- Nothing here, and nothing anywhere in the broker, names a learner.
+
+Example::
+
+    >>> sorted(set(broker_tables(MetaData()).push.columns.keys()))
+    ['node', 'number', 'position', 'statement_id']
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table
+
+from permslip.hosting.facts_schema import FactTables, fact_tables
+from permslip.hosting.schema import LedgerTables, ledger_tables
+
+__all__ = ["BrokerTables", "broker_tables"]
+
+_INT64 = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class BrokerTables(NamedTuple):
+    """Every table of a broker's database."""
+
+    ledger: LedgerTables
+    facts: FactTables
+    push_head: Table
+    push: Table
+    consent: Table
+    revocation_fact: Table
+
+
+def broker_tables(metadata: MetaData) -> BrokerTables:
+    """Declare the tables in ``metadata``; nothing is created yet."""
+    return BrokerTables(
+        ledger=ledger_tables(metadata),
+        facts=fact_tables(metadata),
+        push_head=Table(
+            "push_head",
+            metadata,
+            Column("node", LargeBinary, primary_key=True),
+            Column("pushes", _INT64, nullable=False),
+        ),
+        push=Table(
+            "push",
+            metadata,
+            Column("node", LargeBinary, primary_key=True),
+            Column("number", _INT64, primary_key=True, autoincrement=False),
+            Column("statement_id", LargeBinary, nullable=False),
+            Column("position", _INT64, nullable=False),
+            sqlite_with_rowid=False,
+        ),
+        consent=Table(
+            "consent",
+            metadata,
+            Column("grant_id", LargeBinary, primary_key=True),
+            Column("consent_id", LargeBinary, nullable=False),
+            Column("deposited_at", _INT64, nullable=False),
+            sqlite_with_rowid=False,
+        ),
+        revocation_fact=Table(
+            "revocation_fact",
+            metadata,
+            Column("revocation_id", LargeBinary, primary_key=True),
+            Column("target_id", LargeBinary, nullable=False, index=True),
+            Column("node", LargeBinary, nullable=False),
+            Column("position", _INT64, nullable=False),
+            Column("acknowledgement_id", LargeBinary),
+        ),
+    )
