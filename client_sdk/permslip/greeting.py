@@ -22,8 +22,7 @@ import os
 from typing import Final
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import session_pb2
-from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
 from permslip.dsse import SignedCache
 from permslip.errors import AuthorityError, KeyRejectedError, MalformedError
 from permslip.keys import SigningKey
@@ -68,7 +67,7 @@ def make_hello(
         now: the caller's clock.
 
     Raises:
-        KeyRejectedError: the server's certificate is not the pinned broker's.
+        KeyRejectedError: the server's certificate is not the pinned broker's, or has ended.
         MalformedError: the challenge is not well formed.
     """
     cert = st.verify(st.KEY_CERT, challenge.broker_cert, federation=challenge.federation)
@@ -76,6 +75,10 @@ def make_hello(
         raise KeyRejectedError(
             "the server is another broker than the one that was expected.",
             remedy="Check the broker's address and key in the configuration.",
+        )
+    if now >= cert.payload.valid_until:
+        raise KeyRejectedError(
+            "the broker's certificate has ended.", remedy="Check this machine's clock, or ask the broker's operator."
         )
     hello = pb.Hello(
         federation=challenge.federation,
