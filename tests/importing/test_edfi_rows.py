@@ -226,3 +226,13 @@ def test_progress_is_told_up_to_the_end_of_each_file(write_edfi: WriteEdFi, sink
     import_edfi([path], sink, on_progress=lambda *progress: told.append(progress))
     size = path.stat().st_size
     assert told[-1] == (str(path), size, size)
+
+
+def test_ids_hold_within_one_file(write_edfi: WriteEdFi, sink: MemorySink, tmp_path: Path) -> None:
+    first = write_edfi("StudentParent", student("1") + PARENT + link())
+    second = tmp_path / "edfi" / "StudentParent2.xml"
+    other = (student("2") + PARENT + link()).replace('id="S2"', 'id="S1"').replace("G1", "G2").replace("Anne", "Bea")
+    second.write_text(first.read_text().replace(student("1") + PARENT + link(), other))
+    report, _ = run(first.parent, sink, tmp_path / "rejects")
+    assert sorted(sink.guardians) == [("1", "G1"), ("2", "G2")]
+    assert report.rejected == 0
