@@ -145,6 +145,28 @@ async def test_failing_redo_fails_its_own_call_alone(database: Database) -> None
     assert [word for _, word in database.noted()] == ["revoked", "good"]
 
 
+async def test_draft_decided_again_whose_projection_fails_leaves_nothing_behind(database: Database) -> None:
+    ledger = database.open()
+    await revoke(ledger)
+
+    def fail(connection: Connection, position: int) -> None:
+        note("half")(connection, position)
+        raise KeyError(position)
+
+    def again(_connection: Connection, size: int) -> Draft:
+        return refused("again", slice=(OTHER, bytes(16)), facts_position=size, write=fail, changes=(OTHER,))
+
+    failing = ledger.submit(refused("allowed", depends_on=(GRANT,), facts_position=1, redo=again))
+    good = ledger.submit(refused("good", slice=(OTHER, bytes(16)), depends_on=(OTHER,), facts_position=2))
+
+    with pytest.raises(KeyError):
+        await failing
+    [recorded] = await good
+    assert (recorded.position, recorded.slice_seq) == (2, 1)
+    assert methods(database) == ["revoke", "good"]
+    assert [word for _, word in database.noted()] == ["revoked"]
+
+
 async def test_redo_must_use_the_facts_it_was_given(database: Database) -> None:
     ledger = database.open()
     await revoke(ledger)

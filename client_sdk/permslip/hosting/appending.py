@@ -97,7 +97,7 @@ class Appender:
         self.head = Head(0, empty_root(), 0, -1)
         """The head as this process last committed or read it; readable from any thread."""
         self._frontier = Frontier()
-        self._ends: dict[Slice, SliceEnd] = {}  # most recently used last
+        self._ends: dict[Slice, SliceEnd] = {}  # in the order in which they were first met
         self._changes: dict[bytes, int] = {}  # every change at or after _changes_from
         self._changes_from = 0
 
@@ -262,9 +262,7 @@ class Appender:
 
     def _remember(self, batch: Batch) -> None:
         ends = self._ends
-        for where, end in batch.ends.items():
-            ends.pop(where, None)
-            ends[where] = end
+        ends.update(batch.ends)
         if len(ends) > _REMEMBERED_SLICES:
             for where in list(islice(ends, len(ends) - _REMEMBERED_SLICES)):
                 del ends[where]

@@ -76,7 +76,8 @@ class Batch:
         self._nonces_used = 0
         self._ends_before = ends
         self._changes_before = changes
-        self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
+        # How to take back what a call of several steps put into the mappings.
+        self._journal: list[tuple[dict[Any, Any], Any, Any]] | None = None
         self._saved = False
 
         self.recorded_at = recorded_at
@@ -94,10 +95,17 @@ class Batch:
         An error of a callback or draft is returned, since it is one call's own. What is raised ends the whole batch:
         the savepoint is gone when a callback ended the transaction, or SQLite did where its disk is full.
         """
-        lengths = len(self.leaves), len(self.new_slices), len(self.marks), len(self._journal)
+        if len(drafts) == 1 and drafts[0].write is None and not self._must_recheck(drafts[0].facts_position):
+            # The hot path has no callback, and changes nothing before the last thing that can fail.
+            try:
+                return [self._append(drafts[0])]
+            except Exception as error:  # noqa: BLE001 (a bad draft is its own caller's business)
+                return error
+        lengths = len(self.leaves), len(self.new_slices), len(self.marks)
         change_position = self.change_position
+        self._journal = []
         try:
-            recorded = [self._append(drafts[0])] if len(drafts) == 1 else [self._append(draft) for draft in drafts]
+            recorded = [self._append(draft) for draft in drafts]
         except Exception as error:
             if is_serialization_failure(error):
                 raise
@@ -107,6 +115,8 @@ class Batch:
                 self._cursor.execute("ROLLBACK TO SAVEPOINT ledger_call")
                 self._release()
             return error
+        finally:
+            self._journal = None
         if self._saved:
             self._release()
         return recorded
@@ -119,10 +129,9 @@ class Batch:
                 code="CLOCK",
                 remedy="Set the clock right; nothing is answered until then.",
             )
-        facts = draft.facts_position
-        # (1) Nothing changed at all since the facts were read: no look at any subject.
-        if facts is not None and (facts <= self.change_position or facts > position):
-            draft = self._recheck(draft, facts, position)
+        # (1) Does what it was decided by still hold?
+        if self._must_recheck(draft.facts_position):
+            draft = self._recheck(draft, position)
         # (2) The leaf, with its place in its slice's chain.
         used = self._nonces_used
         self._nonces_used = used + NONCE_BYTES
@@ -145,7 +154,8 @@ class Batch:
                 seq += 1
                 leaf = self._encode(nonce, self._time, event, where, seq, link)
             digest = leaf_hash(leaf)
-            self._journal.append((self.ends, where, ended))
+            if self._journal is not None:
+                self._journal.append((self.ends, where, ended))
             self.ends[where] = (number, seq, digest, position)
             if not seq % MARK_EVERY:
                 self.marks.append((number, seq, position))
@@ -153,7 +163,8 @@ class Batch:
         # (3) What it changes, for the drafts after it.
         if draft.changes:
             for subject in draft.changes:
-                self._journal.append((self.changes, subject, self.changes.get(subject)))
+                if self._journal is not None:
+                    self._journal.append((self.changes, subject, self.changes.get(subject)))
                 self.changes[subject] = position
             self.change_position = position
         # (4) What it means in other tables.
@@ -162,8 +173,13 @@ class Batch:
             draft.write(self._connection, position)
         return Recorded(position, digest, self.recorded_at, seq, draft)
 
-    def _recheck(self, draft: Draft, facts: int, position: int) -> Draft:
+    def _must_recheck(self, facts: int | None) -> bool:
+        """False, without a look at any subject, where nothing at all changed since the facts were read."""
+        return facts is not None and not self.change_position < facts <= self._size + len(self.leaves)
+
+    def _recheck(self, draft: Draft, position: int) -> Draft:
         """The draft, or what its ``redo`` makes of it where the facts it was decided by hold no longer."""
+        facts = draft.facts_position or 0
         if facts > position:
             raise MalformedError(
                 f"expected the size of a ledger that was read, at most {position}, got {facts}.",
@@ -198,10 +214,9 @@ class Batch:
         self._cursor.execute("RELEASE SAVEPOINT ledger_call")
         self._saved = False
 
-    def _cut(self, leaves: int, slices: int, marks: int, journal: int) -> None:
+    def _cut(self, leaves: int, slices: int, marks: int) -> None:
         del self.leaves[leaves:], self.new_slices[slices:], self.marks[marks:]
-        while len(self._journal) > journal:
-            entries, key, before = self._journal.pop()
+        for entries, key, before in reversed(self._journal or ()):
             if before is None:
                 del entries[key]
             else:

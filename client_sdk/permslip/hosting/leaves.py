@@ -94,7 +94,7 @@ def encode_event(event: str, body: Message) -> bytes:
     if type(body) is not expected:
         raise MalformedError(f"expected a {expected.__name__}, got a {type(body).__name__}.", field=event)
     try:
-        encoded = body.SerializeToString(deterministic=True)
+        encoded = body.SerializeToString()  # deterministic as it is: the contract has no maps
     except EncodeError as error:
         raise MalformedError(f"it cannot be serialized: {error}.", field=event) from error
     return tag + varint(len(encoded)) + encoded
