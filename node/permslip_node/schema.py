@@ -12,6 +12,7 @@ Beside the ledger (:mod:`permslip.hosting.schema`) and the recorded statements (
 ``record_index``   (handle, section, record_id) → version, digest of the source's content, page
 ``record_old``     versions of records that newer ones replaced
 ``import_run``     how far an interrupted import came
+``import_report``  what each finished import read, stored and left out
 ``broker_state``   broker root → greatest number up to which every push is held
 ``outgoing``       statements that a broker has not confirmed yet
 ``use_count``      grant or delegation → uses debited
@@ -43,6 +44,7 @@ __all__ = [
     "broker_state",
     "charged_query",
     "family",
+    "import_report",
     "import_run",
     "learner",
     "outgoing",
@@ -196,6 +198,15 @@ import_run: Final = Table(
     METADATA,
     _key("run"),
     _number("position"),
+)
+
+import_report: Final = Table(
+    "import_report",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    _number("finished_at"),
+    # The import's report as JSON: rows read, records, rejects, entities that no importer maps.
+    _text("document"),
 )
 
 broker_state: Final = Table(

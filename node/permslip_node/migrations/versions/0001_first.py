@@ -92,6 +92,13 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "import_report",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("finished_at", _INT64, server_default="0", nullable=False),
+        sa.Column("document", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_table(
         "import_run",
         sa.Column("run", sa.LargeBinary(), nullable=False),
         sa.Column("position", _INT64, server_default="0", nullable=False),
