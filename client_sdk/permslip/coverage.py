@@ -15,13 +15,12 @@ Example::
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from permslip._pb.permslip.v1 import record_pb2, statement_pb2 as pb
+from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.errors import SealError
 from permslip.keys import did_text
 from permslip.reasons import Reason
@@ -105,14 +104,18 @@ def coverage_of(manifest: Iterable[pb.SectionCoverage], *, node: bytes, node_nam
     return tuple(_cover(each, node, node_name) for each in manifest)
 
 
-def check_counts(manifest: Iterable[pb.SectionCoverage], records: Iterable[record_pb2.Record]) -> None:
+def check_counts(manifest: Iterable[pb.SectionCoverage], counts: Mapping[str, int]) -> None:
     """Check that the records are those that a verified manifest counts, section by section.
 
+    Args:
+        manifest: its coverage.
+        counts: how many records of each section came.
+
     Raises:
-        SealError: they are not.
+        SealError: they differ.
     """
     counted = {each.section: each.returned for each in manifest if each.returned}
-    if counted != Counter(record.section for record in records):
+    if counted != {section: count for section, count in counts.items() if count}:
         raise SealError(
             "the manifest counts other records than those that came.", remedy="Tell the operator of the node."
         )

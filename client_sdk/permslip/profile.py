@@ -54,7 +54,8 @@ class SliceAnswer:
         grant_id: under which grant.
         coverage: one for each leaf section asked for.
         records: of a whole, verified slice; else none.
-        fault: why the slice is not to be believed or did not arrive.
+        fault: set when what came must not be believed.
+        error: why there is no slice, as an error with its remedy; set with a fault too.
         slice_seq: the node's number of the latest ledger entry about this slice; 0 where unknown.
     """
 
@@ -65,6 +66,7 @@ class SliceAnswer:
     coverage: tuple[Coverage, ...]
     records: tuple[record_pb2.Record, ...] = ()
     fault: PermslipError | None = None
+    error: PermslipError | None = None
     slice_seq: int = 0
 
 
@@ -122,7 +124,7 @@ class Profile:
 
     @property
     def faults(self) -> tuple[tuple[str, PermslipError], ...]:
-        """Node name and error of each slice that failed or is not to be believed."""
+        """Node name and error of each slice that must not be believed: it was altered, swapped or cut."""
         return tuple((each.node_name, each.fault) for each in self.slices if each.fault is not None)
 
     @property
