@@ -325,16 +325,34 @@ def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SERVER, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout is not None
-            assert int(process.stdout.readline()) > 0
             yield process
         finally:
             process.kill()
 
 
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+async def test_frozen_server_is_noticed_long_before_the_deadline() -> None:
+    with serving() as process:
+        port = await asyncio.to_thread(port_of, process)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options()) as channel:
+            watch = health(channel).Watch(HealthCheckRequest(), timeout=60)
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+            process.send_signal(signal.SIGSTOP)
+
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await watch.read()
+
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_stops_the_service_in_order(number: signal.Signals) -> None:
     with serving() as process:
+        port_of(process)
         process.send_signal(number)
         output, log = process.communicate(timeout=60)
 
@@ -346,6 +364,7 @@ def test_signal_stops_the_service_in_order(number: signal.Signals) -> None:
 def test_second_signal_does_not_wait() -> None:
     with serving("hang") as process:
         assert process.stdout is not None
+        port_of(process)
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(signal.SIGTERM)
