@@ -1,0 +1,113 @@
+"""The ledger's entries of how answers ended, appended behind the answers: nobody waits for them.
+
+Example::
+
+    entries.answered(answer, Reason.ALLOWED)
+    await entries.settled()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from hashlib import sha256
+from typing import Final
+
+from sqlalchemy import Connection
+
+from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip.errors import PermslipError
+from permslip.hosting.drafts import Draft, Recorded
+from permslip.hosting.logs import get_log, query_text
+from permslip.hosting.refusals import reason_of
+from permslip.quantities import Position
+from permslip.reasons import Reason
+from permslip_node.open_answers import OpenAnswer
+from permslip_node.recording import Recording
+from permslip_node.uses import close_answer
+
+__all__ = ["AnswerEntries"]
+
+_log = get_log(__name__)
+
+# A broker that sends rubbish must not fill the disk with entries about it.
+_REFUSALS_PER_SECOND: Final = 20
+
+
+class AnswerEntries:
+    """Appends entries in the background. Belongs to one event loop.
+
+    Args:
+        recording: where to.
+        node: this node's root.
+    """
+
+    def __init__(self, recording: Recording, node: bytes) -> None:
+        self._recording, self._node = recording, node
+        self._open: set[asyncio.Future[list[Recorded]]] = set()
+        self._second, self._refusals = 0.0, 0
+
+    def answered(self, answer: OpenAnswer, reason: Reason) -> None:
+        """What became of an allowed query."""
+        query_id, grant = answer.query.id, answer.facts.grant
+        body = ledger_pb2.AccessAnswered(
+            query_id=query_id,
+            reason=reason.wire,
+            manifest_sha256=answer.manifest_sha256 if reason == Reason.ALLOWED else b"",
+            sealed_bytes=answer.released,
+        )
+        released = answer.released
+
+        def close(connection: Connection, _position: Position) -> None:
+            close_answer(connection, query_id, reason=reason, released=released)
+
+        self._append(
+            Draft(
+                "access_answered",
+                body,
+                slice=(self._node, grant.payload.slice.handle) if grant is not None else None,
+                write=close if answer.is_counted else None,
+                despite_clock=True,
+            ),
+            query_text(query_id),
+        )
+
+    def refused_request(self, envelope: pb.Envelope, error: PermslipError) -> None:
+        """A query that could not even be decided."""
+        now = time.monotonic()
+        if now - self._second >= 1:
+            self._second, self._refusals = now, 0
+        self._refusals += 1
+        if self._refusals > _REFUSALS_PER_SECOND:
+            return
+        body = ledger_pb2.RequestRefused(
+            reason=reason_of(error).wire,
+            field=str(getattr(error, "field", ""))[:128],
+            method="Attach.query",
+            request_sha256=sha256(envelope.SerializeToString(deterministic=True)).digest(),
+        )
+        self._append(Draft("request_refused", body, despite_clock=True), "")
+
+    async def settled(self) -> None:
+        """Wait until everything is on the disk."""
+        if self._open:
+            await asyncio.wait(self._open)
+
+    def _append(self, draft: Draft, query: str) -> None:
+        try:
+            future = self._recording.ledger.submit(draft)
+        except PermslipError as error:
+            _log.error("entry_lost", query_id=query, error=error.message)
+            return
+        self._open.add(future)
+        future.add_done_callback(lambda done: self._appended(done, query))
+
+    def _appended(self, future: asyncio.Future[list[Recorded]], query: str) -> None:
+        self._open.discard(future)
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._recording.committed(future.result())
+        else:
+            _log.error("entry_lost", query_id=query, error=type(error).__name__, exc_info=error)

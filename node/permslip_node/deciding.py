@@ -1,0 +1,201 @@
+"""Deciding: the node's own verdict on a query, and the ledger's entry of it.
+
+The same :func:`permslip.decision.decide` as in the broker, with facts that only the node has: its lease, its clock,
+uses, whether it saw the query before, what it is able to answer now.
+
+Rules:
+
+- A verdict is made by cached facts and checked at commit: where a grant, delegation, organization or count changed
+  meanwhile, it is made again under the head's lock, by the facts of that very moment.
+- Refusals are entries too.
+- A query is decided once. Its id is remembered for as long as any clock could take it for fresh; after a restart the
+  ledger's own end says which ones were decided.
+
+Example::
+
+    draft = decider.draft(answer, unfit=Reason.ALLOWED)
+    [recorded] = await ledger.append(draft)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip.decision import MAX_CLOCK_SKEW, MAX_QUERY_LIFETIME, Decision, Facts, decide
+from permslip.facts import FactReader, depends_on, gather
+from permslip.hosting.database import reading
+from permslip.hosting.drafts import Draft
+from permslip.hosting.facts_store import FactStore
+from permslip.hosting.leaves import decode_leaf
+from permslip.hosting.ledger import Ledger
+from permslip.quantities import Millis, Position
+from permslip.reasons import Reason
+from permslip_node.open_answers import OpenAnswer
+from permslip_node.uses import Account, is_counted, read_account, uses_subject
+
+__all__ = ["Decider", "decided_lately"]
+
+# Longer than any query can be taken for fresh: its own life, and a clock that is ahead.
+REMEMBERED: Final = MAX_QUERY_LIFETIME + 2 * MAX_CLOCK_SKEW
+_PAGE: Final = 1_000
+
+
+class Decider:
+    """Decides queries. Belongs to one event loop.
+
+    Args:
+        node: this node's root.
+        engine: the node's database, for counts of uses.
+        facts: recorded statements.
+        clock: UTC milliseconds now.
+        seen: ids of queries that were decided before → when.
+    """
+
+    def __init__(
+        self, node: bytes, engine: Engine, facts: FactStore, *, clock: Callable[[], Millis], seen: dict[bytes, int]
+    ) -> None:
+        self._node, self._engine, self._facts, self._clock = node, engine, facts, clock
+        # Insertion order is order of time: what is forgotten stands at the front.
+        self._seen = dict(sorted(seen.items(), key=lambda item: item[1]))
+
+    def see(self, query_id: bytes) -> bool:
+        """Note a query; True when it was seen before."""
+        now = self._clock()
+        for old in [each for each, at in islice(self._seen.items(), 64) if at < now - REMEMBERED]:
+            del self._seen[old]
+        if query_id in self._seen:
+            return True
+        self._seen[query_id] = now
+        return False
+
+    def draft(self, answer: OpenAnswer, *, unfit: Reason) -> Draft:
+        """Decide a query, and make the entry that says so.
+
+        Args:
+            answer: its facts and decision are set.
+            unfit: why this node may not answer anyone now, or ``ALLOWED``.
+        """
+        counted = self._counted(self._facts, answer)
+        if counted:
+            with reading(self._engine) as connection:
+                facts, account = self._gathered(self._facts, connection, answer, unfit)
+        else:
+            facts, account = self._gathered(self._facts, None, answer, unfit)
+        now = self._clock()
+        decision = decide(facts, answer.query, now=now)
+        answer.facts, answer.decision, answer.is_counted = facts, decision, counted
+
+        def again(connection: Connection, position: int) -> Draft:
+            reader = self._facts.at(connection, position)
+            facts, account = self._gathered(reader, connection, answer, unfit)
+            now = self._clock()
+            decision = decide(facts, answer.query, now=now)
+            answer.again = facts, decision
+            return self._entry(answer, facts, decision, account, now=now)
+
+        draft = self._entry(answer, facts, decision, account, now=now)
+        draft.redo = again
+        return draft
+
+    def reconsider(self, answer: OpenAnswer) -> Reason:
+        """Whether an answer that is under way would still be allowed, by the newest facts."""
+        # The query's own time may be over; what it was allowed to read is read to the end.
+        now = min(self._clock(), Millis(answer.query.payload.expires_at - 1))
+        return decide(gather(self._facts, answer.query), answer.query, now=now).reason
+
+    def _counted(self, reader: FactReader, answer: OpenAnswer) -> bool:
+        payload = answer.query.payload
+        capability = reader.capability(payload.grant_id)
+        delegated = [reader.delegated(each) for each in payload.delegation_ids]
+        return capability is not None and is_counted(
+            (capability.grant, *(each.delegation for each in delegated if each is not None))
+        )
+
+    def _gathered(
+        self, reader: FactReader, connection: Connection | None, answer: OpenAnswer, unfit: Reason
+    ) -> tuple[Facts, Account | None]:
+        if connection is None:
+            return gather(reader, answer.query, seen=answer.seen, unfit=unfit), None
+        facts = gather(reader, answer.query, seen=answer.seen, unfit=unfit)
+        if facts.grant is None:
+            return facts, None
+        links = (facts.grant, *facts.delegations)
+        if not is_counted(links):
+            return facts, None
+        account = read_account(connection, links, answer.query, paged=answer.page is not None, now=self._clock())
+        facts = gather(reader, answer.query, seen=answer.seen, unfit=unfit, uses=account.uses, use_cost=account.cost)
+        return facts, account
+
+    def _entry(
+        self, answer: OpenAnswer, facts: Facts, decision: Decision, account: Account | None, *, now: Millis
+    ) -> Draft:
+        query, payload = answer.query, answer.query.payload
+        allowed = decision.reason == Reason.ALLOWED
+        grant = facts.grant
+        body = ledger_pb2.AccessDecided(
+            query_id=query.id,
+            envelope_sha256=query.sha256,
+            requester=payload.signer,
+            grant_id=payload.grant_id,
+            delegation_ids=payload.delegation_ids,
+            action=payload.action,
+            purpose=grant.payload.purpose if grant is not None else pb.PURPOSE_UNSPECIFIED,
+            reason=decision.reason.wire,
+            sections=[
+                ledger_pb2.SectionVerdict(section=section, reason=reason.wire) for section, reason in decision.sections
+            ],
+            decided_at=now,
+            facts_position=facts.position,
+            uses=(account.debited if allowed else account.uses) if account is not None else (),
+            routed_position=answer.routed_position,
+        )
+        subjects = depends_on(facts, query)
+        changes: tuple[bytes, ...] = ()
+        write: Callable[[Connection, Position], None] | None = None
+        if account is not None:
+            counted = [link.id for link in account.links if link is not None and link.payload.max_uses]
+            uses = tuple(map(uses_subject, [*counted, *([account.retries] if account.retries else [])]))
+            subjects += uses
+            if allowed:
+                kept = account
+                changes = uses
+
+                def debit(connection: Connection, _position: Position) -> None:
+                    kept.debit(connection, query, now=now)
+
+                write = debit
+        return Draft(
+            "access_decided",
+            body,
+            slice=(self._node, grant.payload.slice.handle) if grant is not None else None,
+            depends_on=subjects,
+            facts_position=facts.position,
+            changes=changes,
+            write=write,
+            despite_clock=decision.reason == Reason.CLOCK,
+        )
+
+
+def decided_lately(ledger: Ledger, now: Millis) -> dict[bytes, int]:
+    """The queries that the ledger's last entries decided → when: for a node that has just started."""
+    found: dict[bytes, int] = {}
+    end = ledger.size
+    while end > 0:
+        start = max(0, end - _PAGE)
+        oldest = now
+        for leaf in ledger.leaves(start, end):
+            if leaf.leaf is None:
+                continue
+            entry = decode_leaf(leaf.leaf)
+            oldest = Millis(min(oldest, entry.recorded_at))
+            if entry.WhichOneof("event") == "access_decided" and entry.recorded_at >= now - REMEMBERED:
+                found[entry.access_decided.query_id] = entry.recorded_at
+        if oldest < now - REMEMBERED:
+            break
+        end = start
+    return found

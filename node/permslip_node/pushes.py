@@ -1,0 +1,297 @@
+"""Pushes: what the broker says this node must hold, taken in order, checked, recorded, acknowledged.
+
+Rules:
+
+- Numbers have no gap. What is out of order, does not verify or is not admissible is not counted: the node then holds
+  fewer pushes than the broker's ticks count, gets no fresh lease, and answers nobody. Loud in the log, and safe.
+- The count moves in the transaction that records the statement.
+- A revocation takes effect before it is even recorded: answers under it stop in the same turn of the event loop. Its
+  acknowledgement is signed inside the recording transaction (it names the ledger's size), and is sent after the commit.
+- A revocation or delegation brings its chain: grant and delegations that this node may never have seen. They are
+  recorded without a look at their dates: a grant without endorsement opens nothing, and one that is revoked before it
+  ever came must be known to be dead.
+- Pushed statements were judged by the broker when they came; this node may have been away since. So what must not be
+  out of date is judged by the time at which it was made.
+
+Example::
+
+    await pushes.take(broker_root, batch)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from permslip import statements as st
+from permslip._pb.permslip.v1 import ledger_pb2, node_pb2, statement_pb2 as pb
+from permslip.errors import AuthorityError, MalformedError, UnavailableError
+from permslip.facts import check_admissible, subjects
+from permslip.grants import check_grant
+from permslip.hosting.database import reading, writing
+from permslip.hosting.drafts import Draft
+from permslip.hosting.facts_projection import project
+from permslip.hosting.logs import get_log
+from permslip.quantities import Millis, Position
+from permslip.reasons import Reason
+from permslip.statements import Signed
+from permslip_node import schema
+from permslip_node.identity import Identity
+from permslip_node.recording import OwnWord, Recording, statement_draft, write_outgoing
+
+__all__ = ["PUSHED", "Pushes"]
+
+_log = get_log(__name__)
+
+PUSHED: Final = (st.ADMISSION, st.SUSPENSION, st.KEY_CERT, st.REVOCATION, st.DELEGATION)
+Stop = Callable[[bytes, Reason], None]
+
+
+class Pushes:
+    """Takes pushes, and direct revocations. Belongs to one event loop.
+
+    Args:
+        identity: who signs.
+        engine: the node's database.
+        recording: where statements are recorded.
+        stop: ends every answer under a grant or delegation, now.
+        clock: UTC milliseconds now.
+    """
+
+    def __init__(
+        self, identity: Identity, engine: Engine, recording: Recording, stop: Stop, *, clock: Callable[[], Millis]
+    ) -> None:
+        self._identity, self._engine, self._recording = identity, engine, recording
+        self._stop, self._clock = stop, clock
+        self._turn = asyncio.Lock()
+        state = schema.broker_state.c
+        with reading(engine) as connection:
+            rows = connection.execute(select(state.broker, state.pushes_held))
+            self._held = {bytes(row.broker): int(row.pushes_held) for row in rows}
+
+    def held(self, broker: bytes) -> int:
+        """The greatest number up to which every push of this broker is held."""
+        return self._held.get(broker, 0)
+
+    async def take(self, broker: bytes, pushes: Sequence[node_pb2.Push]) -> None:
+        """Take pushes in the order in which they came.
+
+        Raises:
+            MalformedError: there is a gap before one of them, or one is not what the format says.
+            VerificationError: one is not to be believed, or its signer may not state it.
+            UnavailableError: it could not be recorded.
+        """
+        async with self._turn:
+            for push in pushes:
+                if push.number <= self.held(broker):
+                    continue
+                if push.number != self.held(broker) + 1:
+                    raise MalformedError(
+                        f"expected number {self.held(broker) + 1}, got {push.number}.",
+                        field="push.number",
+                        remedy="The broker kept something back, or its database was restored.",
+                    )
+                await self._take(broker, push)
+
+    async def revoke_here(self, envelope: pb.Envelope) -> Signed[pb.Acknowledgement]:
+        """Record a revocation that a guardian brought by herself; returns this node's acknowledgement.
+
+        Both are kept for the brokers, who have not heard of it.
+
+        Raises:
+            MalformedError: it is not a revocation of something that is known here.
+            VerificationError: its signer may not revoke this.
+        """
+        async with self._turn:
+            signed = st.verify(st.REVOCATION, envelope, federation=self._identity.federation)
+            if signed.payload.node != self._identity.root:
+                raise AuthorityError("revocation: it is meant for another node.")
+            if self._recording.facts.recorded_at(signed.id) is not None:
+                raise MalformedError("it is recorded here already.", field="revocation")
+            self._check(signed)
+            self._stop(signed.payload.target_id, _reason(self._recording, signed))
+            word = OwnWord()
+            drafts = self._revocation_drafts(signed, word, number=0, also=None, tell=True)
+            await self._recording.append(*drafts, sends=[OwnWord(signed), word])
+        if word.signed is None:
+            raise UnavailableError("the revocation was not recorded.")
+        return word.signed
+
+    async def _take(self, broker: bytes, push: node_pb2.Push) -> None:
+        kind = st.kind_of(push.statement, PUSHED)
+        signed = st.verify(kind, push.statement, federation=self._identity.federation)
+        if self._recording.facts.recorded_at(signed.id) is not None:
+            await asyncio.to_thread(self._count, broker, push.number)
+            self._held[broker] = push.number
+            return
+        before = self._chain_drafts(signed, push.chain)
+        if before:
+            await self._recording.append(*before)
+        self._check(signed)
+
+        def count(connection: Connection, _position: Position) -> None:
+            _advance(connection, broker, push.number)
+
+        if kind is st.REVOCATION:
+            self._stop(signed.payload.target_id, _reason(self._recording, signed))
+            word = OwnWord()
+            drafts = self._revocation_drafts(signed, word, number=push.number, also=count, tell=False)
+            await self._recording.append(*drafts, sends=[word])
+        else:
+            draft = self._recording.facts.draft(signed, push_number=push.number, also=count)
+            # In order, one at a time: nothing that it was checked by can have changed.
+            await self._recording.append(replace(draft, facts_position=None))
+        self._held[broker] = push.number
+        _log.info("push_held", number=push.number, kind=kind.name, id=signed.id.hex())
+
+    def _check(self, signed: Signed[Any]) -> None:
+        at = Millis(min(self._clock(), signed.payload.created_at))
+        if signed.kind is st.REVOCATION:
+            self._check_node(signed)
+        check_admissible(self._recording.facts, signed, operator=self._identity.operator, now=at)
+
+    def _check_node(self, signed: Signed[pb.Revocation]) -> None:
+        if signed.payload.node != self._identity.root:
+            raise AuthorityError("revocation: it is meant for another node.")
+
+    def _chain_drafts(self, signed: Signed[Any], chain: Sequence[pb.Envelope]) -> list[Draft]:
+        """What of the chain is not known here yet."""
+        drafts: list[Draft] = []
+        facts, grant_id = self._recording.facts, b""
+        for envelope in chain:
+            each = st.verify(
+                st.kind_of(envelope, (st.GRANT, st.DELEGATION)), envelope, federation=self._identity.federation
+            )
+            if each.kind is st.GRANT:
+                grant_id = each.id
+                place = each.payload.slice
+                if place.node != self._identity.root:
+                    raise AuthorityError(f"{signed.kind.name}: the grant of its chain is another node's.")
+                check_grant(each.payload)
+            elif each.id == signed.id:
+                continue
+            if facts.recorded_at(each.id) is not None:
+                continue
+            subject = b"" if each.kind is st.GRANT else each.payload.parent_id
+            drafts.append(
+                statement_draft(each, subject=subject, slice_of=self._place(grant_id, chain), changes=subjects(each))
+            )
+        return drafts
+
+    def _place(self, grant_id: bytes, chain: Sequence[pb.Envelope]) -> tuple[bytes, bytes] | None:
+        capability = self._recording.facts.capability(grant_id)
+        if capability is not None:
+            place = capability.grant.payload.slice
+            return place.node, place.handle
+        for envelope in chain:
+            if envelope.payload_type == st.GRANT.payload_type:
+                place = pb.Grant.FromString(envelope.payload).slice
+                return place.node, place.handle
+        return None
+
+    def _revocation_drafts(
+        self,
+        signed: Signed[pb.Revocation],
+        word: OwnWord,
+        *,
+        number: int,
+        also: Callable[[Connection, Position], None] | None,
+        tell: bool,
+    ) -> list[Draft]:
+        """The revocation's entry and its acknowledgement's, which is made by the first once its position is known."""
+        facts, brokers = self._recording.facts, self._recording.brokers
+        capability = facts.capability(signed.payload.target_id)
+        if capability is None and (delegated := facts.delegated(signed.payload.target_id)) is not None:
+            capability = facts.capability(delegated.grant_id)
+        if capability is None:
+            raise MalformedError("names a grant or delegation that is not known here.", field="revocation.target_id")
+        grant = capability.grant.payload
+        place = (grant.slice.node, grant.slice.handle)
+        entry = ledger_pb2.StatementRecorded()
+
+        def write(connection: Connection, position: Position) -> None:
+            acknowledgement = self._acknowledgement(signed, position)
+            word.signed = acknowledgement
+            entry.statement_id = acknowledgement.id
+            entry.payload_type = st.ACKNOWLEDGEMENT.payload_type
+            entry.envelope_sha256 = acknowledgement.sha256
+            entry.subject = signed.payload.target_id
+            if tell:
+                write_outgoing(connection, position, signed, brokers)
+            if signed.payload.role == pb.REVOKER_ROLE_GUARDIAN:
+                _write_veto(connection, grant, signed.payload, self._clock())
+            if also is not None:
+                also(connection, position)
+
+        def write_acknowledgement(connection: Connection, position: Position) -> None:
+            if word.signed is not None:
+                project(connection, schema.FACTS, word.signed, position)
+                write_outgoing(connection, position, word.signed, brokers)
+
+        revocation = statement_draft(
+            signed,
+            subject=signed.payload.target_id,
+            slice_of=place,
+            changes=subjects(signed),
+            also=write,
+            push_number=number,
+        )
+        return [revocation, Draft("statement_recorded", entry, slice=place, write=write_acknowledgement)]
+
+    def _acknowledgement(self, signed: Signed[pb.Revocation], position: int) -> Signed[pb.Acknowledgement]:
+        payload = pb.Acknowledgement(
+            federation=self._identity.federation,
+            nonce=os.urandom(16),
+            created_at=self._clock(),
+            signer=self._identity.signer,
+            statement_id=signed.id,
+            target_id=signed.payload.target_id,
+            ledger_size=position + 1,
+        )
+        return self._identity.sign(st.ACKNOWLEDGEMENT, payload)
+
+    def _count(self, broker: bytes, number: int) -> None:
+        with writing(self._engine) as connection:
+            _advance(connection, broker, number)
+
+
+def _advance(connection: Connection, broker: bytes, number: int) -> None:
+    """Every push up to this number is held."""
+    state = schema.broker_state
+    if number == 1:
+        connection.execute(insert(state).values(broker=broker, pushes_held=1))
+        return
+    moved = connection.execute(
+        update(state).where(state.c.broker == broker, state.c.pushes_held == number - 1).values(pushes_held=number)
+    )
+    if moved.rowcount != 1:
+        raise UnavailableError(f"push {number} does not follow the last one that is held.", remedy="Attach again.")
+
+
+def _write_veto(connection: Connection, grant: pb.Grant, revocation: pb.Revocation, now: Millis) -> None:
+    """Remember which guardian took it from this grantee: giving it back needs everybody's signature."""
+    key, veto = schema.person_key.c, schema.veto
+    who = connection.execute(
+        select(key.person_id).where(key.handle == grant.slice.handle, key.key == revocation.signer.key)
+    ).scalar()
+    if who is None:
+        return
+    known = connection.execute(
+        select(veto.c.revoked_at).where(
+            veto.c.handle == grant.slice.handle, veto.c.grantee == grant.grantee, veto.c.person_id == who
+        )
+    ).scalar()
+    if known is None:
+        connection.execute(
+            insert(veto).values(handle=grant.slice.handle, grantee=grant.grantee, person_id=who, revoked_at=now)
+        )
+
+
+def _reason(recording: Recording, signed: Signed[pb.Revocation]) -> Reason:
+    is_grant = recording.facts.capability(signed.payload.target_id) is not None
+    return Reason.GRANT_REVOKED if is_grant else Reason.DELEGATION_REVOKED

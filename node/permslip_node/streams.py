@@ -1,0 +1,66 @@
+"""One broker's stream as the rest of the node sees it: what waits to be sent, and whether its queries may be answered.
+
+Example::
+
+    stream.put(node_pb2.NodeFrame(lease=request))
+    if stream.is_fit(): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from permslip._pb.permslip.v1 import node_pb2
+from permslip.outbox import Outbox
+from permslip_node.lease import Lease
+from permslip_node.open_answers import OpenAnswer, Sending
+
+__all__ = ["BrokerStream"]
+
+
+class BrokerStream:
+    """One stream, from hello to end.
+
+    Args:
+        broker: root key of the broker at its other end.
+        lease: of this stream.
+        pushes_held: how many of the broker's pushes this node holds.
+        monotonic: milliseconds of a clock that also runs while the machine sleeps.
+        high_water: bytes that may wait before who makes bulk waits.
+    """
+
+    def __init__(
+        self,
+        broker: bytes,
+        *,
+        lease: Lease,
+        pushes_held: Callable[[], int],
+        monotonic: Callable[[], int],
+        high_water: int,
+    ) -> None:
+        self.broker = broker
+        self.lease = lease
+        self.outbox: Outbox[Sending] = Outbox(high_water=high_water)
+        self.first_credit = 0
+        self.is_open = True
+        self._pushes_held, self._monotonic = pushes_held, monotonic
+
+    def is_fit(self) -> bool:
+        """Whether the lease is fresh."""
+        return self.is_open and self.lease.is_fresh(self._monotonic(), self._pushes_held())
+
+    def put(
+        self, frame: node_pb2.NodeFrame, answer: OpenAnswer | None = None, *, sealed: int = 0, last: bool = False
+    ) -> None:
+        """Add a frame to what waits."""
+        self.outbox.put(Sending(frame, answer, sealed, last), frame.ByteSize() if sealed else 0)
+
+    def discard(self, answer: OpenAnswer) -> None:
+        """Take out what waits of an answer."""
+        self.outbox.discard(lambda item: item.answer is answer)
+
+    def close(self) -> None:
+        """The stream ended: nothing more leaves through it."""
+        self.is_open = False
+        self.outbox.discard(lambda _: True)
+        self.outbox.close()
