@@ -104,9 +104,10 @@ class Asking:
             if answer is None:
                 return self._silent(ask, Ending(Reason.TIMED_OUT))
             try:
-                ending = await answer.ending
+                # Shielded: a caller who is cancelled must not end the answer before it can be cancelled at the node.
+                ending = await asyncio.shield(answer.ending)
             finally:
-                answer.cancel()  # does nothing once it ended; else the caller was cancelled
+                answer.cancel()  # does nothing once it ended
             if ending.manifest is None:
                 tries += 1
                 again = self._again(ask, answer.query.id, ending)
@@ -144,7 +145,7 @@ class Asking:
             try:
                 async for record in answer.records():
                     yield record
-                ending = await answer.ending
+                ending = answer.ending.result()
             finally:
                 answer.cancel()
             if ending.manifest is None:

@@ -195,7 +195,7 @@ class Exchange:
         self._session, self._max_open = session, max_open
         self._current: Stream | None = None
         self._streams: set[Stream] = set()
-        self._opening = asyncio.Lock()
+        self._connecting: asyncio.Task[Stream] | None = None
 
     async def stream(self) -> Stream:
         """A stream on which one more query may be asked: the place is the caller's, for :meth:`Stream.ask`.
@@ -207,10 +207,11 @@ class Exchange:
         while True:
             stream = self._current
             if stream is None or not stream.is_usable:
-                async with self._opening:
-                    stream = self._current
-                    if stream is None or not stream.is_usable:
-                        stream = self._current = await self._connect()
+                # All who wait are woken together, so that their queries go out as one message.
+                if self._connecting is None:
+                    self._connecting = asyncio.ensure_future(self._connect())
+                    self._connecting.add_done_callback(self._connected)
+                stream = await asyncio.shield(self._connecting)
             await stream.place()
             if stream.is_usable:
                 return stream
@@ -218,8 +219,15 @@ class Exchange:
 
     async def close(self) -> None:
         """End every stream."""
+        if self._connecting is not None:
+            self._connecting.cancel()
         for stream in list(self._streams):
             await stream.close()
+
+    def _connected(self, connecting: asyncio.Task[Stream]) -> None:
+        self._connecting = None
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._current = connecting.result()
 
     async def _connect(self) -> Stream:
         loop = asyncio.get_running_loop()
