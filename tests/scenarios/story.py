@@ -8,7 +8,7 @@ colon. The sentences there are::
     Maria and Jon grant Tutor at Lincoln
     Lincoln confirms consent                 revokers, until
     Lincoln refuses consent                  the verdict
-    Tutor passes consent on to Club          called, and the terms; unjudged: recorded as by a broker that does not judge
+    Tutor passes consent on to Club          called, and the terms; unjudged: as by a broker that judges nothing
     Maria revokes consent                    as: guardian, grantee, delegator or node
     Operator admits Tutor as provider        until
     Operator suspends Tutor
