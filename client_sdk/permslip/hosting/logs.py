@@ -100,6 +100,8 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(least)
+    # Alembic tells at every start which of its plug-ins it found.
+    logging.getLogger("alembic").setLevel(max(least, logging.WARNING))
 
 
 def get_log(name: str) -> FilteringBoundLogger:
