@@ -41,19 +41,15 @@ from permslip.statements import Signed
 __all__ = ["check_admissible"]
 
 
-def check_admissible(
-    reader: FactReader, signed: Signed[Any], *, operator: bytes, now: Millis, pushed: bool = False
-) -> None:
+def check_admissible(reader: FactReader, signed: Signed[Any], *, operator: bytes, now: Millis) -> None:
     """Whether a verified statement may be recorded.
 
     Args:
         reader: the facts before it.
-        signed: one of :data:`RECORDED_KINDS`.
+        signed: one of :data:`permslip.facts.RECORDED_KINDS`.
         operator: the pinned key of the federation's operator.
-        now: the recorder's clock.
-        pushed: at a node, for what the broker recorded and pushes (with the chain of a revocation): who signed it and
-            what it names are judged, its dates against ``now`` are not. However late it comes, a node must be able to
-            hold it, or it could never answer anyone again.
+        now: the recorder's clock. A node that takes a push gives the time at which the statement was made, if that is
+            earlier: the broker judged it then, and however late it comes the node must be able to hold it.
 
     Raises:
         MalformedError: a field does not hold, is out of date, or names something unknown.
@@ -61,16 +57,15 @@ def check_admissible(
         AttenuationError: a delegation widens.
         KeyRejectedError: a certificate certifies its own root.
     """
-    judged_at = None if pushed else now
-    if judged_at is not None and signed.kind is not st.REVOCATION:
-        _not_from_future(signed, judged_at)
+    if signed.kind is not st.REVOCATION:
+        _not_from_future(signed, now)
     if signed.kind in (st.ADMISSION, st.SUSPENSION):
         _by_operator(reader, signed, operator)
         return
     check = _ADMISSIBLE.get(signed.kind)
     if check is None:
         raise MalformedError(f"a {signed.kind.name} is not recorded here.", field="envelope.payload_type")
-    check(reader, signed, judged_at)
+    check(reader, signed, now)
 
 
 def _by_operator(reader: FactReader, signed: Signed[Any], operator: bytes) -> None:
@@ -83,10 +78,7 @@ def _by_operator(reader: FactReader, signed: Signed[Any], operator: bytes) -> No
             raise MalformedError("expected one newer than the last.", field=f"{name}.created_at")
 
 
-# `now` is None for what was judged by its dates before (``pushed``).
-
-
-def _key_cert(reader: FactReader, signed: Signed[pb.KeyCert], now: Millis | None) -> None:
+def _key_cert(reader: FactReader, signed: Signed[pb.KeyCert], now: Millis) -> None:
     check_key_cert(signed.payload)
     known = reader.standing(signed.payload.root)
     if known is None or known.admission is None:
@@ -97,10 +89,8 @@ def _key_cert(reader: FactReader, signed: Signed[pb.KeyCert], now: Millis | None
         raise MalformedError("expected a number higher than the last certificate's.", field="key-cert.seq")
 
 
-def _grant(reader: FactReader, signed: Signed[pb.Grant], now: Millis | None) -> None:
+def _grant(reader: FactReader, signed: Signed[pb.Grant], now: Millis) -> None:
     check_grant(signed.payload)
-    if now is None:
-        return
     if signed.payload.expires_at <= now:
         raise MalformedError("expected an end in the future.", field="grant.expires_at")
     node = reader.standing(signed.payload.slice.node)
@@ -112,7 +102,7 @@ def _grant(reader: FactReader, signed: Signed[pb.Grant], now: Millis | None) -> 
             raise MalformedError("expected a known grant on the same slice.", field=f"grant.supersedes[{number}]")
 
 
-def _endorsement(reader: FactReader, signed: Signed[pb.Endorsement], now: Millis | None) -> None:
+def _endorsement(reader: FactReader, signed: Signed[pb.Endorsement], now: Millis) -> None:
     capability = reader.capability(signed.payload.grant_id)
     if capability is None:
         raise MalformedError("names a grant that is not known here.", field="endorsement.grant_id")
@@ -125,7 +115,7 @@ def _endorsement(reader: FactReader, signed: Signed[pb.Endorsement], now: Millis
         raise MalformedError("names a grant that has ended.", field="endorsement.grant_id")
 
 
-def _delegation(reader: FactReader, signed: Signed[pb.Delegation], now: Millis | None) -> None:
+def _delegation(reader: FactReader, signed: Signed[pb.Delegation], now: Millis) -> None:
     payload = signed.payload
     check_delegation(payload)
     _current_key(reader, signed, now)
@@ -139,7 +129,7 @@ def _delegation(reader: FactReader, signed: Signed[pb.Delegation], now: Millis |
     narrow(parent, delegation_terms(payload))
 
 
-def _revocation(reader: FactReader, signed: Signed[pb.Revocation], now: Millis | None) -> None:
+def _revocation(reader: FactReader, signed: Signed[pb.Revocation], now: Millis) -> None:
     payload = signed.payload
     capability, chain = _target(reader, payload.target_id, "revocation.target_id")
     check_revocation(signed, capability.grant, capability.approval, chain)
@@ -149,7 +139,7 @@ def _revocation(reader: FactReader, signed: Signed[pb.Revocation], now: Millis |
         raise AuthorityError("revocation: an organization signs with its online key.")
 
 
-def _acknowledgement(reader: FactReader, signed: Signed[pb.Acknowledgement], now: Millis | None) -> None:
+def _acknowledgement(reader: FactReader, signed: Signed[pb.Acknowledgement], now: Millis) -> None:
     payload = signed.payload
     standing = reader.standing(payload.signer.root)
     if standing is None or standing.admission is None or standing.admission.payload.kind != pb.PRINCIPAL_KIND_NODE:
@@ -183,11 +173,9 @@ def _target(reader: FactReader, target_id: bytes, field: str) -> tuple[Capabilit
     return capability, chain_of(reader, target_id)
 
 
-def _current_key(reader: FactReader, signed: Signed[Any], now: Millis | None) -> None:
+def _current_key(reader: FactReader, signed: Signed[Any], now: Millis) -> None:
     signer = signed.payload.signer
-    # What the broker recorded was signed while the certificate was valid.
-    at = Millis(signed.payload.created_at) if now is None else now
-    reason = key_reason(reader.standing(signer.root), signer, at)
+    reason = key_reason(reader.standing(signer.root), signer, now)
     if reason != Reason.ALLOWED:
         raise AuthorityError(f"{signed.kind.name}: {reason.meaning}", remedy=reason.remedy)
 

@@ -248,10 +248,15 @@ class World:
     # ------------------------------------------------------------------------------------------ what happens
 
     def record(self, signed: Signed[P], *, pushed: bool = False) -> Signed[P]:
-        """Judge a statement and record it; returns it."""
-        check_admissible(self.facts, signed, operator=self.operator.id, now=self.now, pushed=pushed)
+        """Judge a statement and record it, as a broker does, or as a node does that takes a push; returns it."""
+        self.judge(signed, pushed=pushed)
         self.facts.record(signed)
         return signed
+
+    def judge(self, signed: Signed[Any], *, pushed: bool = False) -> None:
+        """Whether it may be recorded; a push is judged by the time at which it was made."""
+        now = Millis(min(self.now, signed.payload.created_at)) if pushed else self.now
+        check_admissible(self.facts, signed, operator=self.operator.id, now=now)
 
     def granted(self, signers: Signers, node: Party, grantee: Party, /, **changes: Any) -> Signed[pb.Grant]:
         """A grant that is recorded and endorsed."""
