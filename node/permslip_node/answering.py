@@ -26,8 +26,8 @@ Example::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final
 
 from permslip import dsse, statements as st
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, statement_pb2 as pb
@@ -182,7 +182,7 @@ class Answerer:
                 if not number % _YIELD_AFTER:
                     await asyncio.sleep(0)
             recorded = await appended
-        except Exception as error:  # noqa: BLE001: whatever it is, who waits must hear of an end
+        except Exception as error:  # noqa: BLE001 (whatever it is, who waits must hear of an end)
             _log.error("decisions_not_recorded", queries=len(opened), exc_info=error)
             busy = isinstance(error, UnavailableError)
             for answer in opened:
@@ -354,7 +354,7 @@ class Answerer:
         """Send a large answer chunk by chunk, whatever happens to its end."""
         try:
             await self._send_pieces(answer)
-        except Exception as error:  # noqa: BLE001: whatever it is, who waits must hear of an end
+        except Exception as error:  # noqa: BLE001 (whatever it is, who waits must hear of an end)
             _log.error("answer_failed", query_id=query_text(answer.query.id), exc_info=error)
             self._stop(answer, Reason.INTERNAL)
 
@@ -509,8 +509,8 @@ class Answerer:
         self._metrics.requests.labels(method="Query", code=reason.name).inc()
         self._metrics.request_seconds.labels(method="Query").observe((self._monotonic() - answer.received_at) / 1_000)
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

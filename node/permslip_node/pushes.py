@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -49,7 +49,8 @@ __all__ = ["PUSHED", "Pushes"]
 _log = get_log(__name__)
 
 PUSHED: Final = (st.ADMISSION, st.SUSPENSION, st.KEY_CERT, st.REVOCATION, st.DELEGATION)
-Stop = Callable[[bytes, Reason], None]
+# Ends every answer under a grant or delegation, at once; returns when nothing of them is on its way out any more.
+Stop = Callable[[bytes, Reason], Awaitable[None]]
 
 
 class Pushes:
@@ -59,7 +60,7 @@ class Pushes:
         identity: who signs.
         engine: the node's database.
         recording: where statements are recorded.
-        stop: ends every answer under a grant or delegation, now.
+        stop: ends every answer under a grant or delegation.
         clock: UTC milliseconds now.
     """
 
@@ -114,7 +115,7 @@ class Pushes:
             if self._recording.facts.recorded_at(signed.id) is not None:
                 raise MalformedError("it is recorded here already.", field="revocation")
             self._check(signed)
-            self._stop(signed.payload.target_id, _reason(self._recording, signed))
+            await self._stop(signed.payload.target_id, _reason(self._recording, signed))
             word = OwnWord()
             drafts = self._revocation_drafts(signed, word, number=0, also=None, tell=True)
             await self._recording.append(*drafts, sends=[OwnWord(signed), word])
@@ -138,7 +139,7 @@ class Pushes:
             _advance(connection, broker, push.number)
 
         if kind is st.REVOCATION:
-            self._stop(signed.payload.target_id, _reason(self._recording, signed))
+            await self._stop(signed.payload.target_id, _reason(self._recording, signed))
             word = OwnWord()
             drafts = self._revocation_drafts(signed, word, number=push.number, also=count, tell=False)
             await self._recording.append(*drafts, sends=[word])

@@ -66,6 +66,9 @@ class Recording:
         self._brokers = tuple(dict.fromkeys(brokers))
         self._on_change: list[OnChange] = []
         self._on_word: list[Callable[[Signed[Any]], None]] = []
+        # Positions of this process's own changes since the last look for those of others.
+        self._own_changes: set[int] = set()
+        self._noticed = facts.position
 
     def on_change(self, call: OnChange) -> None:
         """``call`` hears of changed subjects, right after the commit."""
@@ -88,14 +91,27 @@ class Recording:
     def committed(self, recorded: Sequence[Recorded]) -> None:
         """Take note of what was appended through :attr:`ledger` directly."""
         self.facts.committed(recorded)
-        changes = frozenset(subject for each in recorded for subject in each.draft.changes)
-        if changes:
+        changed = [each for each in recorded if each.draft.changes]
+        if changed:
+            self._own_changes.update(each.position for each in changed)
+            changes = frozenset(subject for each in changed for subject in each.draft.changes)
             for call in self._on_change:
                 call(changes)
 
     def notice(self) -> bool:
-        """Look for what other processes appended; True when any fact changed."""
-        if not self.facts.catch_up():
+        """Look for what other processes changed; True when they did."""
+        head, change = schema.LEDGER.log_head.c, schema.LEDGER.subject_change.c
+        with reading(self._engine) as connection:
+            size, last = connection.execute(select(head.size, head.change_position)).one()
+            positions: set[int] = set()
+            if last >= self._noticed:
+                rows = connection.execute(select(change.position).where(change.position >= self._noticed))
+                positions = {int(row.position) for row in rows}
+        others = positions - self._own_changes
+        self._noticed = size
+        self._own_changes = {each for each in self._own_changes if each >= size}
+        self.facts.catch_up()
+        if not others:
             return False
         for call in self._on_change:
             call(None)

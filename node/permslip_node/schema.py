@@ -17,6 +17,7 @@ Beside the ledger (:mod:`permslip.hosting.schema`) and the recorded statements (
 ``outgoing``       statements that a broker has not confirmed yet
 ``use_count``      grant or delegation → uses debited
 ``charged_query``  queries under grants that are limited in uses: what each cost, and whether any byte left
+``instance``       one row: up to which ledger size the running node has noticed what other processes appended
 ``veto``           (handle, grantee, person): a guardian revoked what this grantee held
 =================  =============================================================================================
 
@@ -46,6 +47,7 @@ __all__ = [
     "family",
     "import_report",
     "import_run",
+    "instance",
     "learner",
     "outgoing",
     "page",
@@ -253,6 +255,13 @@ charged_query: Final = Table(
     # A query that names it as retry_of was let off: it happens once.
     Column("retried", Boolean, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
+)
+
+instance: Final = Table(
+    "instance",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    _number("noticed"),
 )
 
 veto: Final = Table(

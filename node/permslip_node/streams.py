@@ -8,7 +8,8 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 
 from permslip._pb.permslip.v1 import node_pb2
 from permslip.outbox import Outbox
@@ -43,6 +44,8 @@ class BrokerStream:
         self.outbox: Outbox[Sending] = Outbox(high_water=high_water)
         self.first_credit = 0
         self.is_open = True
+        self._writing: Sequence[Sending] = ()
+        self._written = asyncio.Event()
         self._pushes_held, self._monotonic = pushes_held, monotonic
 
     def is_fit(self) -> bool:
@@ -58,6 +61,26 @@ class BrokerStream:
     def discard(self, answer: OpenAnswer) -> None:
         """Take out what waits of an answer."""
         self.outbox.discard(lambda item: item.answer is answer)
+
+    def begin_writing(self, items: Sequence[Sending]) -> None:
+        """These are being given to the connection."""
+        self._writing = items
+        self._written.clear()
+
+    def end_writing(self) -> None:
+        """They were given to it, or never will be."""
+        self._writing = ()
+        self._written.set()
+
+    def leaving(self) -> list[OpenAnswer]:
+        """The answers of which something is being given to the connection."""
+        return [item.answer for item in self._writing if item.answer is not None]
+
+    async def settled(self, subjects: Iterable[bytes]) -> None:
+        """Wait until nothing of an answer that depends on any of these is being given to the connection."""
+        wanted = set(subjects)
+        while any(not wanted.isdisjoint(answer.subjects) for answer in self.leaving()):
+            await self._written.wait()
 
     def close(self) -> None:
         """The stream ended: nothing more leaves through it."""

@@ -105,6 +105,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run"),
     )
     op.create_table(
+        "instance",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("noticed", _INT64, server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "leaf",
         sa.Column("position", _INT64, autoincrement=False, nullable=False),
         sa.Column("leaf_hash", sa.LargeBinary(), nullable=False),
