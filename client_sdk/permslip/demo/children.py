@@ -35,16 +35,11 @@ from typing import Any, BinaryIO, Final
 
 from permslip.errors import UnavailableError
 
-__all__ = ["Child", "Children", "Finished", "command_line", "free_port"]
+__all__ = ["Child", "Children", "Finished", "free_port"]
 
 _PATIENCE: Final = 15.0  # seconds for a server to drain before it is killed
 _LEASH: Final = Path(__file__).with_name("leash.py")
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
-
-
-def command_line(*arguments: str) -> list[str]:
-    """The real ``permslip`` command of this very installation."""
-    return [sys.executable, "-m", "permslip", *arguments]
 
 
 def free_port() -> int:
@@ -148,7 +143,7 @@ class Children:
         log = self._logs / f"{name}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(  # noqa: S603 (our own command)
-                _leashed(arguments),
+                _leashed("permslip", arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -160,7 +155,7 @@ class Children:
         return child
 
     def run(self, *arguments: str, accept: Iterable[int] = (0,)) -> Finished:
-        """Run a command to its end. May be called from several threads at once.
+        """Run a ``permslip`` command to its end. May be called from several threads at once.
 
         Args:
             arguments: of ``permslip``.
@@ -169,10 +164,14 @@ class Children:
         Raises:
             UnavailableError: another exit code; the message holds the command and what it said.
         """
+        return self.run_module("permslip", *arguments, accept=accept)
+
+    def run_module(self, module: str, *arguments: str, accept: Iterable[int] = (0,)) -> Finished:
+        """The same for ``python -m module``."""
         began = time.monotonic()
         with TemporaryFile() as output, TemporaryFile() as errors:
             process = subprocess.Popen(  # noqa: S603 (our own command)
-                _leashed(arguments),
+                _leashed(module, arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -190,7 +189,7 @@ class Children:
         if finished.code not in set(accept):
             words = (finished.errors or finished.output).strip()[-1500:]
             raise UnavailableError(
-                f"'permslip {' '.join(arguments)}' ended with exit code {finished.code}: {words or 'it said nothing'}",
+                f"'{module} {' '.join(arguments)}' ended with exit code {finished.code}: {words or 'it said nothing'}",
             )
         return finished
 
@@ -208,8 +207,9 @@ def _text(stream: BinaryIO) -> str:
     return stream.read().decode(errors="replace")
 
 
-def _leashed(arguments: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command_line(*arguments)]
+def _leashed(module: str, arguments: tuple[str, ...]) -> list[str]:
+    leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+    return [*leash, sys.executable, "-m", module, *arguments]
 
 
 def _environment() -> dict[str, str]:

@@ -45,6 +45,7 @@ MIN_NEEDLE_BYTES: Final = 8
 # Width of a word → memoryview's name for it. A pattern of 2 · width − 1 bytes holds a whole word at every alignment.
 _WORDS: Final[dict[int, Literal["Q", "I"]]] = {8: "Q", 4: "I"}
 _LONG: Final = 15
+_PART: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +115,22 @@ class LeakSearch:
             start: of the block, within the place.
         """
         for width, name in _WORDS.items():
+            known = self._known[width]
             view = memoryview(block)[: len(block) - len(block) % width].cast(name)
-            for word in self._known[width].intersection(view):
-                yield from self._compare(block, width, word, place, start)
+            # Part by part, because each word that is met is then looked for in the part.
+            for first in range(0, len(view), _PART // width):
+                for word in known.intersection(view[first : first + _PART // width]):
+                    yield from self._compare(block, width, word, first * width, place, start)
 
-    def _compare(self, block: bytes, width: int, word: int, place: str, start: int) -> Iterator[Hit]:
-        raw = word.to_bytes(width, sys.byteorder)
-        at = block.find(raw)
+    def _compare(self, block: bytes, width: int, word: int, part: int, place: str, start: int) -> Iterator[Hit]:
+        raw, end = word.to_bytes(width, sys.byteorder), part + _PART
+        at = block.find(raw, part, end)
         while at >= 0:
             if at % width == 0:
                 for pattern, offset in self._words[width][word]:
                     if at >= offset and block.startswith(pattern.raw, at - offset):
                         yield Hit(pattern.needle, pattern.form, place, start + at - offset)
-            at = block.find(raw, at + 1)
+            at = block.find(raw, at + 1, end)
 
     def _remember(self, pattern: _Pattern) -> None:
         raw = pattern.raw
