@@ -27,6 +27,7 @@ from permslip.hosting.configuration import load, setting
 from permslip.hosting.database import url_problem
 from permslip.hosting.logs import Level
 from permslip.keys import PublicKey
+from permslip_broker.credit import CHUNK
 
 __all__ = ["BrokerSettings", "LimitSettings", "LogSettings", "MetricsSettings", "TlsSettings", "load_settings"]
 
@@ -88,8 +89,8 @@ class LimitSettings:
     max_deadline_ms: int = setting(120_000, minimum=1, maximum=600_000)
     requester_bytes: int = setting(4 << 20, minimum=65_536)
     memory_bytes: int = setting(256 << 20, minimum=1 << 20)
-    first_credit_bytes: int = setting(64 << 10, minimum=1_024)
-    answer_credit_bytes: int = setting(256 << 10, minimum=65_536)
+    first_credit_bytes: int = setting(72 << 10, minimum=CHUNK)
+    answer_credit_bytes: int = setting(256 << 10, minimum=2 * CHUNK)
     refusals_per_second: int = setting(50, minimum=0)
     drain_seconds: float = setting(10.0, minimum=0.0)
     link_seconds: float = setting(10.0, minimum=0.1)

@@ -5,8 +5,8 @@ Rules:
 - A requester has room for ``answer`` bytes of each answer, and says so again as it reads (``Credit`` frames). Its own
   word is believed only as far as bytes were really written to its stream: at most ``answer`` bytes of one answer are
   ahead of that.
-- A node begins with ``first`` bytes: enough for a small slice, so that those need no credit frame at all. More is given
-  when its first bytes arrive and the requester's stream has room.
+- A node begins with ``first`` bytes: enough for one chunk, so that a small slice needs no credit frame at all. More is
+  given when its first bytes arrive and the requester's stream has room.
 - While more than the stream's high-water mark waits for a requester, its answers get nothing; they are given their
   share as soon as there is room.
 
@@ -15,20 +15,21 @@ that was flowing.
 
 Example::
 
-    flow.start(entry)               # routed: the node may send 64 KiB
+    flow.start(entry)               # routed: the node may send its first chunk
     flow.relayed(entry, 60_000)     # it sent so much: it is told of more
-    flow.written(requester)         # a batch was written: more again
+    flow.written(requester, batch)  # a batch was written: more again
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2
-from permslip_broker.open_queries import OpenQuery, Requester
+from permslip_broker.open_queries import OpenQuery, Relayed, Requester
 
-__all__ = ["CreditFlow"]
+__all__ = ["CHUNK", "CreditFlow"]
 
 # The greatest chunk (SPEC.md §3). A node ends a chunk that it began: it may overshoot by one.
 CHUNK: Final = 66_048
@@ -50,7 +51,7 @@ class CreditFlow:
     def start(self, entry: OpenQuery) -> None:
         """The query is sent to its node."""
         entry.granted = self.first
-        entry.asked = self.answer
+        entry.asked += self.answer
 
     def ask(self, entry: OpenQuery, more: int) -> None:
         """The requester says that it has read so many bytes more."""
@@ -69,9 +70,9 @@ class CreditFlow:
         self._extend(entry)
         return True
 
-    def written(self, requester: Requester) -> None:
-        """What is in ``requester.writing`` was written to its stream."""
-        for _, entry, sealed, _ in requester.writing:
+    def written(self, requester: Requester, batch: Iterable[Relayed]) -> None:
+        """A batch was written to the requester's stream."""
+        for _, entry, sealed, _ in batch:
             if entry is not None:
                 entry.drained += sealed
                 self._extend(entry)
@@ -85,8 +86,8 @@ class CreditFlow:
         if node is None or not entry.granted or entry.ended is not None:
             return
         more = min(entry.asked, entry.drained + self.answer) - entry.granted
-        # Not in crumbs: half of what may be under way, or whatever there is once the node has nothing left.
-        if more <= 0 or (more < self.answer // 2 and entry.relayed < entry.granted):
+        # Not in crumbs, while the node still has credit for a chunk.
+        if more <= 0 or (more < self.answer // 2 and entry.granted - entry.relayed >= CHUNK):
             return
         if not entry.requester.has_room:
             entry.requester.starved.add(entry)

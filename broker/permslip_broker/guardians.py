@@ -102,8 +102,9 @@ class Guardians:
         check_bounds(request, "request")
         nodes = [_named_node(each) for each in request.revocations]
         ids = [_named_id(each) for each in request.revocations]
-        remaining = context.time_remaining()
-        until = asyncio.get_running_loop().time() + min(remaining or _MOST_WAIT, _MOST_WAIT)
+        remaining = min(context.time_remaining() or _MOST_WAIT, _MOST_WAIT)
+        # A little early, so that the last state reaches the caller before its own deadline does.
+        until = asyncio.get_running_loop().time() + remaining - min(0.25, remaining / 4)
         with self._announcements.subscribe([*ids, *nodes]) as changed:
             results = await self._deposits.deposit(request.revocations, among=(st.REVOCATION,), method="Revoke")
             told: dict[bytes, bytes] = {}

@@ -6,7 +6,7 @@
 ``permslip_broker_refused_total``       counter  requests that never became a decision, by ``method`` and ``reason``
 ``permslip_broker_relayed_bytes_total`` counter  sealed bytes passed on
 ``permslip_broker_stray_answers_total`` counter  answers that nobody had asked for
-``permslip_broker_waiting_bytes``       gauge    sealed bytes that wait for requesters now
+``permslip_broker_held_bytes``          gauge    sealed bytes that wait for requesters or are being written
 ======================================  =======  =========================================================
 
 All are read from the broker's own tallies when Prometheus asks; nothing is counted twice on the way of a query.
@@ -55,9 +55,7 @@ class _Broker(Collector):
         yield CounterMetricFamily(
             "permslip_broker_stray_answers", "Answers that nobody had asked for.", value=tally.stray_answers
         )
-        yield GaugeMetricFamily(
-            "permslip_broker_waiting_bytes", "Sealed bytes waiting.", value=self._routing.waiting_bytes
-        )
+        yield GaugeMetricFamily("permslip_broker_held_bytes", "Sealed bytes waiting.", value=self._routing.held_bytes)
 
 
 def watch_broker(metrics: Metrics, routing: Routing, refusals: RefusedRequests, attachments: Attachments) -> None:

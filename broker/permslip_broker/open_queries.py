@@ -73,7 +73,12 @@ class Requester:
     @property
     def has_room(self) -> bool:
         """Whether nodes may be told to send more for this stream."""
-        return self.outbox.waiting_bytes < self.high_water
+        return self.held_bytes < self.high_water
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that wait here or are being written."""
+        return self.outbox.waiting_bytes + sum(sealed for _, _, sealed, _ in self.writing)
 
     async def settled(self) -> None:
         """Wait until every query that came was answered, and the answers were written."""

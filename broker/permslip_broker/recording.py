@@ -7,8 +7,9 @@ Rules:
 
 - ``then`` runs as soon as the entry is on the disk, whether or not the caller still waits: a client that hung up does
   not keep a revocation from taking effect.
-- :meth:`Recorder.append_soon` is for entries that nobody waits for. All that come in one turn of the event loop are one
-  append; a failure is logged.
+- :meth:`Recorder.append_soon` is for entries that nobody waits for, such as that an answer was passed on. They ride on
+  the next commit, and wait for one :data:`SOON` seconds at most: a flush of the disk for each would be taken from the
+  decisions that somebody waits for. A failure is logged.
 
 Example::
 
@@ -19,14 +20,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Final
 
 from permslip.errors import PermslipError
 from permslip.hosting.facts_store import FactStore
 from permslip.hosting.ledger import Draft, Ledger, Recorded
 from permslip.hosting.logs import get_log
 
-__all__ = ["Recorder"]
+__all__ = ["SOON", "Recorder"]
+
+SOON: Final = 0.05
 
 _log = get_log(__name__)
 
@@ -43,53 +46,58 @@ class Recorder:
 
     def __init__(self, ledger: Ledger, facts: FactStore) -> None:
         self._ledger, self._facts = ledger, facts
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Future[list[Recorded]]] = set()
         self._soon: list[Draft] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     async def append(self, *drafts: Draft, then: Then | None = None) -> list[Recorded]:
         """Append entries as one unit; returns when they are on the disk.
 
         Raises:
-            PermslipError: as :meth:`permslip.hosting.ledger.Ledger.append`, or what a callback raised.
+            PermslipError: as :meth:`permslip.hosting.ledger.Ledger.submit`, or what a callback raised.
         """
-        task = asyncio.ensure_future(self._append(drafts, then))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        self._append_waiting()
+        return await asyncio.shield(self._submit(drafts, then))
 
     def append_soon(self, draft: Draft) -> None:
         """Append an entry that nobody waits for."""
         self._soon.append(draft)
-        if len(self._soon) == 1:
-            task = asyncio.ensure_future(self._append_gathered())
-            self._under_way.add(task)
-            task.add_done_callback(self._ended_unseen)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SOON, self._append_waiting)
 
     async def settle(self) -> None:
         """Wait until everything that was given to :meth:`append` and :meth:`append_soon` is on the disk, or failed."""
+        self._append_waiting()
         while self._under_way:
             await asyncio.wait(list(self._under_way))
 
-    async def _append(self, drafts: tuple[Draft, ...], then: Then | None) -> list[Recorded]:
-        recorded = await self._ledger.append(*drafts)
-        self._facts.committed(recorded)
-        if then is not None:
-            then(recorded)
-        return recorded
+    def _submit(self, drafts: Sequence[Draft], then: Then | None) -> asyncio.Future[list[Recorded]]:
+        future = self._ledger.submit(*drafts)
 
-    async def _append_gathered(self) -> None:
-        drafts, self._soon = self._soon, []
-        await self._append(tuple(drafts), None)
+        def on_the_disk(done: asyncio.Future[list[Recorded]]) -> None:
+            self._under_way.discard(done)
+            if done.cancelled() or done.exception() is not None:
+                return
+            self._facts.committed(done.result())
+            if then is not None:
+                then(done.result())
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller's, if it still waits
+        self._under_way.add(future)
+        future.add_done_callback(on_the_disk)
+        return future
 
-    def _ended_unseen(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, PermslipError):
-            _log.error("entry_lost", error=type(error).__name__, detail=str(error))
-        elif error is not None:
-            _log.error("entry_lost", error=type(error).__name__, exc_info=error)
+    def _append_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._soon:
+            drafts, self._soon = self._soon, []
+            try:
+                self._submit(drafts, None).add_done_callback(_tell_if_lost)
+            except PermslipError as error:
+                _log.error("entries_lost", entries=len(drafts), detail=str(error))
+
+
+def _tell_if_lost(done: asyncio.Future[list[Recorded]]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _log.error("entries_lost", error=type(error).__name__, detail=str(error))

@@ -64,7 +64,7 @@ class RoutingLimits:
     max_deadline: int = 120_000
     high_water: int = 4 << 20
     memory: int = 256 << 20
-    first_credit: int = 64 << 10
+    first_credit: int = 72 << 10
     answer_credit: int = 256 << 10
     quiet_within: float = 2.0
 
@@ -117,9 +117,9 @@ class Routing:
         return len(self._open)
 
     @property
-    def waiting_bytes(self) -> int:
-        """Bytes that wait for requesters, all streams together."""
-        return sum(each.outbox.waiting_bytes for each in self._requesters)
+    def held_bytes(self) -> int:
+        """Bytes that wait for requesters or are being written to them, all streams together."""
+        return sum(each.held_bytes for each in self._requesters)
 
     # ------------------------------------------------------------------------------------- requesters
 
@@ -133,8 +133,7 @@ class Routing:
         """The stream is over: its queries are cancelled."""
         requester.gone = True
         requester.outbox.close()
-        for entry in list(requester.open.values()):
-            self._end(entry, Reason.CANCELLED)
+        self._end_all([(entry, Reason.CANCELLED) for entry in requester.open.values()])
         requester.writing = []
         requester.written.set()
         self._requesters.discard(requester)
@@ -143,7 +142,7 @@ class Routing:
     def accept(self, requester: Requester, calls: Sequence[provider_pb2.QueryCall]) -> None:
         """Decide a batch of queries, record all decisions with one append, then route or refuse each."""
         arrived = asyncio.get_running_loop().time()
-        busy = self.waiting_bytes >= self._limits.memory
+        busy = self.held_bytes >= self._limits.memory
         entries: list[OpenQuery] = []
         for call in calls:
             try:
@@ -179,15 +178,23 @@ class Routing:
 
     def written(self, requester: Requester) -> None:
         """What is in ``requester.writing`` has left."""
-        self._flow.written(requester)
         batch, requester.writing = requester.writing, []
+        self._flow.written(requester, batch)
         requester.written.set()
         requester.written = asyncio.Event()
+        whole: list[str] = []
         for _, entry, _, last in batch:
             # An answer that the broker ended meanwhile was logged as that.
             if last and entry is not None and requester.open.get(entry.query.id) is entry:
                 self._forget(entry)
-                self._log_answer(entry, entry.ended or Reason.INTERNAL, entry.drained)
+                if entry.ended == Reason.ALLOWED:
+                    self._record_answer(entry, Reason.ALLOWED, entry.drained)
+                    whole.append(_short(entry))
+                else:
+                    self._ended_early(entry, entry.ended or Reason.INTERNAL, entry.drained)
+        if whole:
+            # One line for all: a line for each would cost as much as deciding them.
+            _log.info("answers_passed_on", query_ids=whole)
         self._notice_idle()
 
     # ------------------------------------------------------------------------------------- nodes
@@ -230,11 +237,13 @@ class Routing:
 
     def recheck(self, subjects: Iterable[bytes]) -> None:
         """What was recorded about these changed: answers that would not be allowed any more end now."""
+        ends: list[tuple[OpenQuery, Reason]] = []
         for entry in self._open.concerned_by(subjects):
             if entry.position < 0:
                 entry.stale = True
             elif (reason := self._deciding.still_holds(entry)) != Reason.ALLOWED:
-                self._end(entry, reason)
+                ends.append((entry, reason))
+        self._end_all(ends)
 
     async def quiet(self, target_id: bytes) -> None:
         """Wait until nothing of an ended answer under this grant or delegation is being written any more.
@@ -324,7 +333,7 @@ class Routing:
                 entry.requester.say(refused_answer(entry.query.id, verdict, entry.decision.sections))
             _log.info("query_refused", query_id=_short(entry), reason=verdict.name)
         elif entry.ended is not None:
-            self._log_answer(entry, entry.ended, 0)
+            self._ended_early(entry, entry.ended, 0)
         elif entry.stale and (reason := self._deciding.still_holds(entry)) != Reason.ALLOWED:
             self._end(entry, reason)
         else:
@@ -351,6 +360,14 @@ class Routing:
         self._flow.start(entry)
         node.outbox.put(node_pb2.BrokerFrame(query=routed), routed.ByteSize())
 
+    def _end_all(self, ends: Sequence[tuple[OpenQuery, Reason]]) -> None:
+        # Those that wait for their node first: the place of one that ends must not go to another that ends.
+        for entry, _ in ends:
+            if entry.node is not None:
+                entry.node.waiting.pop(entry, None)
+        for entry, reason in ends:
+            self._end(entry, reason)
+
     def _end(self, entry: OpenQuery, reason: Reason) -> None:
         """The broker ends an answer: nothing more of it leaves."""
         requester, node = entry.requester, entry.node
@@ -364,7 +381,7 @@ class Routing:
         self._forget(entry)
         requester.say(refused_answer(entry.query.id, reason))
         if entry.position >= 0:
-            self._log_answer(entry, reason, entry.drained + requester.being_written(entry))
+            self._ended_early(entry, reason, entry.drained + requester.being_written(entry))
 
     def _forget(self, entry: OpenQuery) -> None:
         """Nothing is to be done for it any more."""
@@ -390,7 +407,7 @@ class Routing:
             del node.waiting[following]
             self._send(following, node)
 
-    def _log_answer(self, entry: OpenQuery, reason: Reason, sealed_bytes: int) -> None:
+    def _record_answer(self, entry: OpenQuery, reason: Reason, sealed_bytes: int) -> None:
         self.tally.answered[reason] += 1
         self._recorder.append_soon(
             answered(
@@ -401,7 +418,6 @@ class Routing:
                 slice_of=entry.slice_of,
             )
         )
-        _log.info("query_answered", query_id=_short(entry), reason=reason.name, sealed_bytes=sealed_bytes)
 
     def _recording_ended(self, task: asyncio.Task[None]) -> None:
         self._recording.discard(task)
@@ -409,11 +425,12 @@ class Routing:
             _log.error("recording_failed", exc_info=error)
         self._notice_idle()
 
+    def _ended_early(self, entry: OpenQuery, reason: Reason, sealed_bytes: int) -> None:
+        self._record_answer(entry, reason, sealed_bytes)
+        _log.info("answer_ended", query_id=_short(entry), reason=reason.name, sealed_bytes=sealed_bytes)
+
     def _node_detached(self, node: AttachedNode) -> None:
-        waiting, open_now = list(node.waiting), list(node.open.values())
-        node.waiting.clear()
-        for entry in (*open_now, *waiting):
-            self._end(entry, Reason.UNREACHABLE)
+        self._end_all([(entry, Reason.UNREACHABLE) for entry in (*node.open.values(), *node.waiting)])
 
     def _notice_idle(self) -> None:
         self._idle.set()

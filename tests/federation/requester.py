@@ -82,6 +82,7 @@ class Requester:
         self.contributions: list[provider_pb2.ContributionReply] = []
         self.draining = asyncio.Event()
         self.credits = True
+        self._sending = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
 
     def read_on(self) -> None:
@@ -101,8 +102,9 @@ class Requester:
         return self.answers.setdefault(query_id, Answer())
 
     async def send(self, *calls: provider_pb2.ExchangeCall) -> None:
-        """Send calls as one message."""
-        await self.call.write(provider_pb2.ExchangeRequest(calls=calls))
+        """Send calls as one message; gRPC takes one at a time."""
+        async with self._sending:
+            await self.call.write(provider_pb2.ExchangeRequest(calls=calls))
 
     async def ask_all(self, envelopes: Sequence[pb.Envelope], *, deadline: int = 0) -> list[Answer]:
         """Send queries as one message and wait for all answers."""

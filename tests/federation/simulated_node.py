@@ -8,6 +8,7 @@ how it behaves by its attributes:
 ``records``, ``body``   how many records an answer has, and how many bytes of text each
 ``answers``             an event: while it is clear, queries are taken and not answered
 ``acknowledges``        an event: while it is clear, revocations are taken and not acknowledged
+``heeds_credit``        whether it waits for credit, and then sets ``stalled``
 ======================  ==================================================================================
 
 Example::
@@ -52,6 +53,7 @@ class _Answer:
     query: Signed[pb.Query]
     credit: int
     more: asyncio.Event
+    stalled: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -71,6 +73,7 @@ class SimulatedNode:
         self.organization, self._broker, self._now, self._max_open = organization, broker, now, max_open
         self.verdict: pb.EndorsementVerdict.ValueType | None = pb.ENDORSEMENT_VERDICT_ENDORSED
         self.records, self.body = 50, 120
+        self.heeds_credit = True
         self.answers, self.acknowledges = asyncio.Event(), asyncio.Event()
         self.answers.set()
         self.acknowledges.set()
@@ -86,6 +89,7 @@ class SimulatedNode:
         self.cancelled: list[bytes] = []
         self.links: list[node_pb2.LinkForward] = []
         self.draining = asyncio.Event()
+        self.stalled = asyncio.Event()
         self.heard: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self.outbox: Outbox[node_pb2.NodeFrame] = Outbox()
@@ -159,6 +163,19 @@ class SimulatedNode:
             pushes_held=len(self.pushes),
             max_open=self._max_open,
         )
+
+    @property
+    def stalled_answers(self) -> int:
+        """Answers that wait for credit now."""
+        return sum(each.stalled for each in self._open.values())
+
+    async def starved(self, answers: int) -> None:
+        """Wait until so many answers wait for credit, and a round trip to the broker brings no more of it."""
+        heard = -1
+        while self.stalled_answers < answers or heard != self.heard["credit"]:
+            heard = self.heard["credit"]
+            await self.until(lambda: self.stalled_answers >= answers)
+            await self.lease()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that came makes this true."""
@@ -307,9 +324,13 @@ class SimulatedNode:
         self._open.pop(query.id, None)
 
     async def _room(self, answer: _Answer, size: int) -> None:
-        while answer.credit < size:
+        while self.heeds_credit and answer.credit < size:
+            answer.stalled = True
+            self.stalled.set()
+            self._changed.set()
             answer.more.clear()
             await answer.more.wait()
+            answer.stalled = False
         answer.credit -= size
 
     def _piece(

@@ -67,6 +67,7 @@ class SmallFederation:
         self.clinic = Organization.new("Clinic", pb.PRINCIPAL_KIND_PROVIDER, FEDERATION, now=now)
         self.handle = os.urandom(16)
         self.settings = self._settings()
+        self.port = 0
         self.broker: Broker
         self.channel: grpc.aio.Channel
 
@@ -77,7 +78,7 @@ class SmallFederation:
     @property
     def address(self) -> str:
         """Where the broker listens."""
-        return f"127.0.0.1:{self.broker.port}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def root(self) -> bytes:
@@ -91,6 +92,7 @@ class SmallFederation:
             self.broker = await stack.enter_async_context(
                 open_broker(self.settings, clock=self.now, routing_limits=limits)
             )
+            self.port = self.broker.port
             self.channel = await stack.enter_async_context(grpc.aio.insecure_channel(self.address))
             yield self
 
