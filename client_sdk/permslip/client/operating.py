@@ -1,53 +1,98 @@
-"""``AsyncOperatorClient``: the federation's operator admits, suspends, and registers certificates.
+"""``AsyncOperatorClient``: the federation's operator admits and suspends organizations.
 
 Example::
 
-    async with AsyncOperatorClient(
-        broker="broker.example:7443", broker_root="did:key:…", federation="grand-bend", keys="operator.key",
-    ) as operator:
-        await operator.admit(root, kind="node", name="High School", agreement_id="NDPA-2026-17")
-        await operator.register("high/node.cert")
+    async with AsyncOperatorClient(keys="operator.key", broker=…, broker_root=…, federation=…) as operator:
+        await operator.admit("did:key:…", kind="node", name="Lincoln Elementary", agreement_id="NDPA-2026-17")
+        await operator.register([cert])
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import (
-    operator_pb2,
-    operator_pb2_grpc,
-    session_pb2,
-    statement_pb2 as pb,
-)
-from permslip.armor import read_statement
+from permslip._pb.permslip.v1 import operator_pb2, operator_pb2_grpc, statement_pb2 as pb
 from permslip.client.failures import error_of_refusal
-from permslip.client.identity import CertSource, KeySource, identify
+from permslip.client.identity import KeySource, identify
 from permslip.client.session import Session, system_clock
 from permslip.client.settings import server_of
 from permslip.client.timeouts import Timeout
-from permslip.keyfile import Passphrase, StoredKeys, read_key_file
-from permslip.keyformat import PrincipalKind
+from permslip.directory import Organization
+from permslip.errors import MalformedError
+from permslip.grant_views import time_text
+from permslip.keyfile import Passphrase
+from permslip.keys import PublicKey, did_text
 from permslip.quantities import Millis
+from permslip.reasons import Reason
 from permslip.statements import Signed
 
-__all__ = ["AsyncOperatorClient"]
+__all__ = ["ORGANIZATIONS", "AsyncOperatorClient", "BrokerStatus", "NodeState", "make_admission", "make_suspension"]
+
+# What can be admitted, by the names that people type.
+ORGANIZATIONS: Final[dict[str, pb.PrincipalKind.ValueType]] = {
+    "provider": pb.PRINCIPAL_KIND_PROVIDER,
+    "node": pb.PRINCIPAL_KIND_NODE,
+    "auditor": pb.PRINCIPAL_KIND_AUDITOR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node, as the broker sees it."""
+
+    root: bytes
+    name: str
+    attached: bool
+    last_tick_at: int
+    pushes_held: int
+    pushes_due: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """How the broker is; its own word."""
+
+    ledger_size: int
+    root_hash: bytes
+    grants: int
+    software_version: str
+    started_at: int
+    nodes: tuple[NodeState, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {
+            "ledger_size": self.ledger_size,
+            "root_hash": self.root_hash.hex(),
+            "grants": self.grants,
+            "software_version": self.software_version,
+            "started_at": time_text(self.started_at),
+            "nodes": [
+                {
+                    "root": did_text(each.root),
+                    "name": each.name,
+                    "attached": each.attached,
+                    "last_tick_at": time_text(each.last_tick_at) if each.last_tick_at else "",
+                    "pushes_held": each.pushes_held,
+                    "pushes_due": each.pushes_due,
+                }
+                for each in self.nodes
+            ],
+        }
 
 
 class AsyncOperatorClient:
-    """The operator's connection to a broker. Nothing is connected before it is needed.
+    """The operator's connection to a broker.
 
     Args:
-        broker, broker_root, federation, tls_ca, timeout, passphrase, now: as for
-            :class:`permslip.client.providing.AsyncClient`.
-        keys: the operator's key, or the path of its file.
-
-    Raises:
-        ConfigurationError: names the argument that is wrong.
-        KeyFileError: the key file cannot be used.
+        keys: the operator's keys, or the path of their file.
+        broker, broker_root, federation, tls_ca, timeout, now, passphrase: as for
+            :class:`~permslip.client.providing.AsyncClient`.
     """
 
     def __init__(
@@ -62,11 +107,10 @@ class AsyncOperatorClient:
         timeout: Timeout | None = None,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
-        stored = keys if isinstance(keys, StoredKeys) else read_key_file(keys, passphrase=passphrase)
-        operator = stored.signing.public.did
+        identity = identify(keys, None, federation=federation, passphrase=passphrase)
+        operator = identity.keys.signing.public.did
         server = server_of(broker, broker_root, federation, operator, os.fspath(tls_ca) if tls_ca else None)
-        self._identity = identify(stored, None, federation=federation)
-        self._session = Session(server, self._identity, timeout or Timeout(), now)
+        self._session = Session(server, identity, timeout or Timeout(), now)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,83 +125,120 @@ class AsyncOperatorClient:
         await self._session.close()
 
     async def admit(
-        self, root: bytes, *, kind: PrincipalKind | str, name: str, agreement_id: str, valid_until: int = 0
+        self, root: str | bytes, *, kind: str, name: str, agreement_id: str, valid_until: int = 0
     ) -> Signed[pb.Admission]:
-        """Admit an organization; ends a suspension.
+        """Admit an organization; a later admission replaces an earlier one and ends a suspension.
 
         Args:
             root: its root key.
-            kind: what it is: ``provider``, ``node`` or ``auditor``.
-            name: as parents see it.
-            agreement_id: of the data agreement.
+            kind: ``provider``, ``node`` or ``auditor``.
+            name: its public name, as parents see it.
+            agreement_id: of its data agreement.
             valid_until: UTC milliseconds; 0 is until suspended.
 
         Raises:
-            RefusedError: the broker did not take it.
-            UnavailableError: no answer could be had.
+            RefusedError: the broker did not record it.
+            MalformedError: names what is wrong.
         """
-        admission = pb.Admission(
-            **self._head(),
-            root=root,
-            kind=pb.PrincipalKind.Value(f"PRINCIPAL_KIND_{PrincipalKind(kind).name}"),
+        signed = make_admission(
+            self._session,
+            _root(root),
+            kind=kind,
             name=name,
             agreement_id=agreement_id,
             valid_until=valid_until,
         )
-        signed = st.sign(st.ADMISSION, admission, [self._identity.keys.signing])
-        await self.deposit([signed.envelope])
+        await self.register([signed.envelope])
         return signed
 
-    async def suspend(self, root: bytes, *, agreement_id: str = "") -> Signed[pb.Suspension]:
-        """Suspend an organization from now; arguments and errors as for :meth:`admit`."""
-        suspension = pb.Suspension(**self._head(), root=root, agreement_id=agreement_id)
-        signed = st.sign(st.SUSPENSION, suspension, [self._identity.keys.signing])
-        await self.deposit([signed.envelope])
+    async def suspend(self, root: str | bytes, *, agreement_id: str = "") -> Signed[pb.Suspension]:
+        """Suspend an organization from now."""
+        signed = make_suspension(self._session, _root(root), agreement_id=agreement_id)
+        await self.register([signed.envelope])
         return signed
 
-    async def register(self, *certs: CertSource) -> None:
-        """Register key certificates: each signed by its organization's root, which must be admitted.
+    async def register(self, statements: Sequence[pb.Envelope]) -> None:
+        """Deliver certificates, admissions or suspensions; each speaks for itself, whoever brings it.
 
         Raises:
-            MalformedError: a file holds no certificate.
-            RefusedError: the broker did not take one.
-        """
-        await self.deposit(
-            [each if isinstance(each, pb.Envelope) else read_statement(each, st.KEY_CERT) for each in certs]
-        )
-
-    async def deposit(self, statements: Sequence[pb.Envelope]) -> list[session_pb2.DepositResult]:
-        """Deposit admissions, suspensions and certificates, in order.
-
-        Raises:
-            RefusedError: the first that the broker did not take; those before it count.
+            RefusedError: names the first that was not recorded.
         """
         request = operator_pb2.AdmitRequest(statements=statements)
         response = await self._session.call(operator_pb2_grpc.OperatorServiceStub, "Admit", request)
-        results: list[session_pb2.DepositResult] = list(response.results)
-        for result in results:
-            if result.refusal.code not in (pb.REASON_UNSPECIFIED, pb.REASON_ALLOWED):
-                raise error_of_refusal(result.refusal)
-        return results
+        if len(response.results) != len(statements):
+            raise MalformedError("the broker answered about other statements.", field="results")
+        for envelope, result in zip(statements, response.results, strict=True):
+            if result.refusal.code != Reason.ALLOWED.wire:
+                raise error_of_refusal(result.refusal, about=st.kind_of(envelope).name)
 
-    async def status(self) -> operator_pb2.GetStatusResponse:
-        """The broker's ledger, and which nodes are attached.
+    async def status(self) -> BrokerStatus:
+        """How the broker is, and its nodes."""
+        session = self._session
 
-        Raises:
-            RefusedError: the caller is not the operator.
-        """
-
-        async def ask(hello: pb.Envelope) -> Any:
+        async def call(hello: pb.Envelope) -> Any:
             request = operator_pb2.GetStatusRequest(hello=hello)
-            return await self._session.call(operator_pb2_grpc.OperatorServiceStub, "GetStatus", request)
+            return await session.call(operator_pb2_grpc.OperatorServiceStub, "GetStatus", request)
 
-        response: operator_pb2.GetStatusResponse = await self._session.with_greeting(ask)
-        return response
+        told = await session.with_greeting(call)
+        directory = await session.know({each.root for each in told.nodes})
+        return BrokerStatus(
+            ledger_size=told.ledger_size,
+            root_hash=told.root_hash,
+            grants=told.grants,
+            software_version=told.software_version,
+            started_at=told.started_at,
+            nodes=tuple(
+                NodeState(
+                    each.root,
+                    directory.name(each.root),
+                    each.attached,
+                    each.last_tick_at,
+                    each.pushes_held,
+                    each.pushes_due,
+                )
+                for each in told.nodes
+            ),
+        )
 
-    def _head(self) -> dict[str, Any]:
-        return {
-            "federation": self._session.server.federation,
-            "nonce": os.urandom(16),
-            "created_at": self._session.now(),
-            "signer": self._identity.signer,
-        }
+    async def organizations(self) -> list[Organization]:
+        """Every organization of the federation, verified."""
+        return await self._session.organizations()
+
+
+def make_admission(
+    session: Session, root: bytes, *, kind: str, name: str, agreement_id: str, valid_until: int
+) -> Signed[pb.Admission]:
+    """A signed admission; arguments as for :meth:`AsyncOperatorClient.admit`."""
+    code = ORGANIZATIONS.get(kind)
+    if code is None:
+        raise MalformedError(f"expected one of {', '.join(ORGANIZATIONS)}, got {kind!r}.", field="admission.kind")
+    payload = pb.Admission(
+        federation=session.server.federation,
+        nonce=os.urandom(16),
+        created_at=session.now(),
+        signer=session.identity.signer,
+        root=root,
+        kind=code,
+        name=name,
+        agreement_id=agreement_id,
+        valid_until=valid_until,
+    )
+    return st.sign(st.ADMISSION, payload, [session.identity.keys.signing])
+
+
+def make_suspension(session: Session, root: bytes, *, agreement_id: str) -> Signed[pb.Suspension]:
+    """A signed suspension."""
+    payload = pb.Suspension(
+        federation=session.server.federation,
+        nonce=os.urandom(16),
+        created_at=session.now(),
+        signer=session.identity.signer,
+        root=root,
+        agreement_id=agreement_id,
+    )
+    return st.sign(st.SUSPENSION, payload, [session.identity.keys.signing])
+
+
+def _root(key: str | bytes) -> bytes:
+    parsed = PublicKey.from_did(key, field="root") if isinstance(key, str) else PublicKey.parse(key, field="root")
+    return parsed.raw

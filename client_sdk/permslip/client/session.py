@@ -84,12 +84,18 @@ class Session:
         self.directory = Directory(federation=server.federation, operator=server.operator)
         self._asked_at: dict[bytes, float] = {}
         self._greeting: st.Signed[pb.Hello] | None = None
+        self._broker_key = b""
         self._closed = False
 
     @property
     def is_closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
+
+    @property
+    def broker_key(self) -> bytes:
+        """The key that the broker's certificate names; empty until :meth:`greet` was called."""
+        return self._broker_key
 
     async def close(self) -> None:
         """Close the connection; nothing can be called any more."""
@@ -266,3 +272,5 @@ class Session:
                 "the broker's certificate has ended.",
                 remedy="Check this machine's clock; else tell the broker's operator.",
             )
+        if cert.root == self.server.broker_root:
+            self._broker_key = cert.signing_key
