@@ -70,7 +70,9 @@ def judge(
         return Judgement(unfit[0])
     # (3) the grantee
     verdict = _grantee_verdict(grant, authority, provider_admitted)
-    if verdict != pb.ENDORSEMENT_VERDICT_ENDORSED:
+    # A provider that is suspended for a while is the decision's business; its consents wait for it.
+    stranger = approved_before and verdict == pb.ENDORSEMENT_VERDICT_TERMS_REFUSED
+    if verdict != pb.ENDORSEMENT_VERDICT_ENDORSED and not stranger:
         return Judgement(verdict)
     # (4) the quorum
     signed = {each.person_id for each in signers}

@@ -9,7 +9,6 @@ Example::
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from typing import Any
 from permslip._pb.permslip.v1 import record_pb2, statement_pb2 as pb
 from permslip.armor import write_statements
 from permslip.keyfile import PrincipalKind, StoredKeys, write_key_file
-from permslip.keys import SealingKey, SigningKey
+from permslip.keys import did_text
 from permslip.linking import make_link_request
 from permslip.quantities import Handle, Millis
 from permslip_node.administration import Office, open_office
@@ -72,8 +71,6 @@ class School:
         quorum: Any = "any",
     ) -> School:
         """Keys, certificate and settings in ``folder``."""
-        from permslip.keys import did_text
-
         folder.mkdir(parents=True, exist_ok=True)
         organization = Organization.new("Grand Bend High", pb.PRINCIPAL_KIND_NODE, federation, now=now())
         keys = StoredKeys(PrincipalKind.NODE, organization.key, organization.sealing)
@@ -207,10 +204,16 @@ def grade_of(handle: Handle, number: int, section: str, day: str, text: str) -> 
 def guardian_of(native_id: str, person_id: str) -> ImportedGuardian:
     """One guardian."""
     return ImportedGuardian(
-        native_id, person_id, f"Person {person_id}", "Person", person_id, "Mother", *[None] * 4, "", ""
+        native_learner_id=native_id,
+        native_guardian_id=person_id,
+        display_name=f"Person {person_id}",
+        first_name="Person",
+        last_name=person_id,
+        relation="Mother",
+        lives_with=None,
+        primary_contact=None,
+        emergency_contact=None,
+        legal_guardian=None,
+        contact_restrictions="",
+        contact_priority="",
     )
-
-
-def new_keys() -> tuple[SigningKey, SealingKey]:
-    """Of anybody."""
-    return SigningKey.generate(), SealingKey.from_seed(os.urandom(32))

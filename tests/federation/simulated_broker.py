@@ -1,8 +1,8 @@
 """A broker without a database: it speaks ``Attach`` with real keys, and lies where a test tells it to.
 
-What it sends is whatever the test gives it; what comes is kept. By itself it greets, sends every push that the node does
-not hold, answers lease requests with honest ticks, gives credit, and confirms statements. A test changes how it behaves
-by its attributes:
+What it sends is whatever the test gives it; what comes is kept. By itself it greets, sends every push that the node
+does not hold, answers lease requests with honest ticks, gives credit, and confirms statements. A test changes how it
+behaves by its attributes:
 
 ======================  ==================================================================================
 ``ticks``               False: lease requests are not answered
