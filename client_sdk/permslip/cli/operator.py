@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from permslip import statements as st
+from permslip.armor import read_statement
 from permslip.cli.output import command_errors, emit, json_option, passphrase
 from permslip.keys import PublicKey, did_text
 
@@ -62,7 +64,7 @@ def admit(obj: Any, did: str, kind: str, name: str, agreement: str, cert: Path |
     async def act(client: AsyncOperatorClient) -> str:
         signed = await client.admit(root, kind=kind, name=name, agreement_id=agreement)
         if cert is not None:
-            await client.register(cert)
+            await client.register([read_statement(cert, st.KEY_CERT)])
         return signed.id.hex()
 
     identifier = _run(obj, act)
@@ -100,7 +102,8 @@ def register(obj: Any, certs: tuple[Path, ...], as_json: bool) -> None:
 
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
-    _run(obj, lambda client: client.register(*certs))
+    statements = [read_statement(each, st.KEY_CERT) for each in certs]
+    _run(obj, lambda client: client.register(statements))
     emit(as_json, {"registered": [str(each) for each in certs]}, f"registered {len(certs)}")
 
 
@@ -116,28 +119,13 @@ def status(obj: Any, as_json: bool) -> None:
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
     found = _run(obj, lambda client: client.status())
-    document = {
-        "ledger_size": found.ledger_size,
-        "root_hash": found.root_hash.hex(),
-        "grants": found.grants,
-        "software_version": found.software_version,
-        "nodes": [
-            {
-                "root": did_text(each.root),
-                "attached": each.attached,
-                "pushes_held": each.pushes_held,
-                "pushes_due": each.pushes_due,
-            }
-            for each in found.nodes
-        ],
-    }
     lines = [f"ledger   {found.ledger_size} entries", f"grants   {found.grants}"]
     lines += [
-        f"node     {did_text(each.root)}  {'attached' if each.attached else 'not attached'}  "
+        f"node     {did_text(each.root)}  {each.name}  {'attached' if each.attached else 'not attached'}  "
         f"holds {each.pushes_held} of {each.pushes_due} pushes"
         for each in found.nodes
     ]
-    emit(as_json, document, "\n".join(lines))
+    emit(as_json, found.to_dict(), "\n".join(lines))
 
 
 def _run(obj: Any, act: Callable[[AsyncOperatorClient], Awaitable[R]]) -> R:
