@@ -17,6 +17,7 @@ from permslip.cli.output import EXIT_PART, command_errors, emit, json_option
 from permslip.keys import PublicKey
 from permslip.quantities import Millis
 from permslip_node.cli_families import families, slip
+from permslip_node.cli_office import quorum, reinstate, revoke, suspend
 from permslip_node.configuration import NodeSettings, load_settings
 from permslip_node.development import make_development_node
 
@@ -62,8 +63,8 @@ def node() -> None:
     """
 
 
-node.add_command(families)
-node.add_command(slip)
+for each in (families, slip, suspend, reinstate, quorum, revoke):
+    node.add_command(each)
 
 
 @node.command()

@@ -1,0 +1,148 @@
+"""``permslip node suspend``, ``reinstate``, ``quorum`` and ``revoke``: what the operator does by hand.
+
+All of them work beside the running node, which notices within a fraction of a second, and while it is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from permslip.cli.output import EXIT_PART, command_errors, emit, json_option
+from permslip_node.configuration import load_settings
+
+if TYPE_CHECKING:
+    from permslip_node.administration import Done, Office
+
+__all__ = ["quorum", "reinstate", "revoke", "suspend"]
+
+_PATIENCE_S = 10.0
+
+_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file; without it everything comes from PERMSLIP_NODE__… variables.",
+)
+
+
+@click.command()
+@click.argument("person")
+@click.argument("learner")
+@_config
+@json_option
+@command_errors
+def suspend(person: str, learner: str, config: Path | None, as_json: bool) -> None:
+    """Suspend PERSON's authority over LEARNER (both by the source's ids), as a court orders.
+
+    Consents that she alone signed end at once. She may still revoke what she signed, and nothing else.
+
+    Example: permslip node suspend 2037 604822 --config high/node.toml
+
+    Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but the running node has not noticed yet, 4 no such person.
+    """
+    _authority(
+        config, as_json, f"{person} is suspended as to {learner}", lambda office: office.suspend(learner, person)
+    )
+
+
+@click.command()
+@click.argument("person")
+@click.argument("learner")
+@_config
+@json_option
+@command_errors
+def reinstate(person: str, learner: str, config: Path | None, as_json: bool) -> None:
+    """End the suspension of PERSON as to LEARNER. Consents that ended by it stay ended; she signs new ones.
+
+    Example: permslip node reinstate 2037 604822 --config high/node.toml
+
+    Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but the running node has not noticed yet, 4 no such person.
+    """
+    _authority(
+        config, as_json, f"{person} is reinstated as to {learner}", lambda office: office.reinstate(learner, person)
+    )
+
+
+@click.command()
+@click.argument("learner")
+@click.argument("rule", type=click.Choice(["any", "all"]))
+@_config
+@json_option
+@command_errors
+def quorum(learner: str, rule: str, config: Path | None, as_json: bool) -> None:
+    """Set who must sign for LEARNER: any one guardian, or all of them.
+
+    Consents that do not meet the rule any more end at once.
+
+    Example: permslip node quorum 604822 all --config high/node.toml
+
+    Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but the running node has not noticed yet, 4 no such learner.
+    """
+    _authority(config, as_json, f"{learner}: {rule} must sign", lambda office: office.quorum(learner, rule))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_config
+@json_option
+@command_errors
+def revoke(file: Path, config: Path | None, as_json: bool) -> None:
+    """Take a signed revocation that a parent brought as FILE, past broker and network.
+
+    It is in force when this command ends. The node's acknowledgement, and the revocation itself, go up to the brokers
+    when they are attached.
+
+    Example: permslip node revoke revocation.txt --config high/node.toml
+
+    Exit codes: 0 in force, 1 failed or not to be believed, 2 called wrongly, 3 recorded, but the running node has not
+    noticed yet.
+    """
+    from permslip.armor import read_statement
+    from permslip.statements import REVOCATION
+    from permslip_node.administration import open_office
+
+    envelope = read_statement(file, REVOCATION)
+    settings = load_settings(config, os.environ)
+
+    async def work() -> tuple[dict[str, Any], bool]:
+        async with open_office(settings) as office:
+            acknowledgement, done = await office.revoke(envelope)
+            noticed = await office.noticed(done, patience=_PATIENCE_S)
+        payload = acknowledgement.payload
+        document = {
+            "revocation": payload.statement_id.hex(),
+            "target": payload.target_id.hex(),
+            "acknowledgement": acknowledgement.id.hex(),
+            "ledger_size": payload.ledger_size,
+            "in_force": noticed,
+        }
+        return document, noticed
+
+    document, noticed = asyncio.run(work())
+    said = "in force" if noticed else "recorded; the running node has not noticed yet"
+    emit(as_json, document, f"Revoked: {document['target']}\n{said} (ledger entry {document['ledger_size'] - 1})")
+    if not noticed:
+        sys.exit(EXIT_PART)
+
+
+def _authority(config: Path | None, as_json: bool, said: str, act: Callable[[Office], Awaitable[Done]]) -> None:
+    from permslip_node.administration import open_office
+
+    settings = load_settings(config, os.environ)
+
+    async def work() -> tuple[Done, bool]:
+        async with open_office(settings) as office:
+            done = await act(office)
+            return done, await office.noticed(done, patience=_PATIENCE_S)
+
+    done, noticed = asyncio.run(work())
+    document = {"ledger_size": done.position, "endorsements_judged": done.endorsements, "in_force": noticed}
+    emit(as_json, document, f"{said}. Consents judged again: {done.endorsements}.")
+    if not noticed:
+        sys.exit(EXIT_PART)
