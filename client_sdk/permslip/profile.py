@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from permslip.jagged import Jagged
 
-__all__ = ["Conflict", "Profile", "SliceAnswer"]
+__all__ = ["COLUMNS", "Conflict", "Profile", "SliceAnswer"]
 
 B = TypeVar("B", bound=Message)
 
@@ -155,7 +155,9 @@ class Profile:
             of_person = isinstance(entry.body, record_pb2.Demographics)
             if not (of_person or entry.topic or entry.record.dimension):
                 continue  # nothing says what it is about
-            about = ("", (), "") if of_person else (entry.record.dimension, entry.topic, entry.observed_on)
+            about: tuple[str, tuple[str, ...], str] = ("", (), "")
+            if not of_person:
+                about = (entry.record.dimension, entry.topic, entry.observed_on)
             for fact in entry.facts():
                 told.setdefault((entry.section, *about, fact.name), {}).setdefault(entry.node, []).append(fact)
         return tuple(
@@ -205,7 +207,7 @@ class Profile:
             raise ConfigurationError(
                 "to_frame() needs pandas.", key="pandas", remedy="Install it with: pip install 'permslip[frames]'"
             ) from None
-        return pandas.DataFrame([fact.to_dict() for fact in self.facts()], columns=list(_COLUMNS))
+        return pandas.DataFrame([fact.to_dict() for fact in self.facts()], columns=list(COLUMNS))
 
     # The sections of the mission by the kind of thing they hold.
 
@@ -270,7 +272,8 @@ class Profile:
 
 
 _NOTHING: Final = Entry.of(record_pb2.Record(), node=bytes(32), node_name="", grant_id=b"")
-_COLUMNS: Final = tuple(Fact(_NOTHING, "", "").to_dict())
+# The columns of a profile as a table.
+COLUMNS: Final = tuple(Fact(_NOTHING, "", "").to_dict())
 
 
 def _differing(by_node: Mapping[bytes, list[Fact]]) -> tuple[Fact, ...]:

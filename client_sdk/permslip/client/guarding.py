@@ -112,6 +112,23 @@ class AsyncGuardianClient:
         """The guardian's own key."""
         return self._session.identity.keys.signing.public
 
+    async def provider_named(self, name: str) -> bytes:
+        """Root key of the one provider with this public name, as the operator admitted it.
+
+        Raises:
+            MalformedError: there is none, or more than one.
+        """
+        providers = [each for each in await self._session.organizations() if each.kind == pb.PRINCIPAL_KIND_PROVIDER]
+        found = [each for each in providers if each.name.casefold() == name.casefold() and not each.suspended]
+        if len(found) != 1:
+            known = ", ".join(each.name for each in providers) or "none"
+            raise MalformedError(
+                f"{len(found) or 'no'} providers are called {name!r}.",
+                field="grantee",
+                remedy=f"Give the did:key. The providers are: {known}.",
+            )
+        return found[0].root
+
     # -------------------------------------------------------------------------------------------- link
 
     async def link(self, slip_text: str, *, learner: str = "") -> LinkedSlice:
