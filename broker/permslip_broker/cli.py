@@ -44,6 +44,8 @@ def broker() -> None:
 def init(folder: Path, federation: str, listen: str, operator: str | None, as_json: bool) -> None:
     """Make keys, certificate and configuration of a development broker in FOLDER.
 
+    The permslip.toml beside them tells nodes, providers and guardians where the broker is and whom to trust.
+
     Example: permslip broker init dev --federation grand-bend
 
     Exit codes: 0 done, 1 failed, 2 called wrongly.
@@ -60,6 +62,7 @@ def init(folder: Path, federation: str, listen: str, operator: str | None, as_js
     )
     document = {
         "config": str(made.config),
+        "settings": str(made.joining),
         "federation": federation,
         "listen": listen,
         "root": made.root.did,
@@ -69,6 +72,7 @@ def init(folder: Path, federation: str, listen: str, operator: str | None, as_js
     lines = [
         f"broker     {made.root.did}",
         f"operator   {made.operator.did}",
+        f"hand out:  {made.joining}",
         f"next:      permslip broker run --config {made.config}",
     ]
     emit(as_json, document, "\n".join(lines))

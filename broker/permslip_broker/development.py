@@ -7,6 +7,7 @@ Example::
 
     made = make_development_broker(Path("dev"), federation="dev", listen="127.0.0.1:7443", now=now)
     made.config                     # dev/broker.toml
+    made.joining                    # dev/permslip.toml
 """
 
 from __future__ import annotations
@@ -41,18 +42,29 @@ ready_file = "broker.ready"
 """
 
 
+# For everybody who joins: nothing in it is secret. See permslip.client.settings.
+_JOINING: Final = """\
+broker = "{address}"
+broker_root = "{root}"
+federation = "{federation}"
+operator = "{operator}"
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class DevelopmentBroker:
     """What was made.
 
     Attributes:
         config: its configuration file.
+        joining: the ``permslip.toml`` to hand out to nodes, providers and guardians.
         root: the broker's root key, which clients pin.
         operator: the federation's operator.
         operator_key_file: None where the operator was given.
     """
 
     config: Path
+    joining: Path
     root: PublicKey
     operator: PublicKey
     operator_key_file: Path | None
@@ -105,4 +117,7 @@ def make_development_broker(
         database=(folder / "broker.db").resolve(),
     )
     config.write_text(content, encoding="utf-8")
-    return DevelopmentBroker(config, root.public, operator, operator_key_file)
+    joining = folder / "permslip.toml"
+    told = _JOINING.format(address=listen, root=root.public.did, federation=federation, operator=operator.did)
+    joining.write_text(told, encoding="utf-8")
+    return DevelopmentBroker(config, joining, root.public, operator, operator_key_file)

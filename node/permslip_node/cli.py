@@ -18,8 +18,9 @@ from permslip.keys import PublicKey
 from permslip.quantities import Millis
 from permslip_node.cli_families import families, slip
 from permslip_node.cli_office import quorum, reinstate, revoke, suspend
+from permslip_node.cli_sample import sample_district
 from permslip_node.configuration import NodeSettings, load_settings
-from permslip_node.development import make_development_node
+from permslip_node.development import make_development_node, read_joining
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -63,34 +64,56 @@ def node() -> None:
     """
 
 
-for each in (families, slip, suspend, reinstate, quorum, revoke):
+for each in (families, slip, suspend, reinstate, quorum, revoke, sample_district):
     node.add_command(each)
 
 
 @node.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--name", required=True, help="The node's name, as parents see it.")
-@click.option("--federation", default="dev", show_default=True, help="The federation's name.")
-@click.option("--operator", required=True, help="did:key of the federation's operator.")
-@click.option("--broker", "brokers", multiple=True, required=True, help="ADDRESS=DID; may be given several times.")
+@click.option(
+    "--join",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The permslip.toml that the federation hands out; it says all that follows.",
+)
+@click.option("--federation", help="The federation's name.")
+@click.option("--operator", help="did:key of the federation's operator.")
+@click.option("--broker", "brokers", multiple=True, help="ADDRESS=DID; may be given several times.")
 @json_option
 @command_errors
-def init(folder: Path, name: str, federation: str, operator: str, brokers: tuple[str, ...], as_json: bool) -> None:
+def init(
+    folder: Path,
+    name: str,
+    join: Path | None,
+    federation: str | None,
+    operator: str | None,
+    brokers: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Make keys, certificate and configuration of a node in FOLDER.
 
-    Its operator then admits the printed root and registers node.cert: see permslip operator admit --help.
+    The federation's operator then admits it by node.cert: see permslip operator admit --help.
 
-    Example: permslip node init high --name "High School" --operator did:key:z6Mk… --broker 127.0.0.1:7443=did:key:z6Mk…
+    Example: permslip node init high --name "High School" --join permslip.toml
 
     Exit codes: 0 done, 1 failed, 2 called wrongly.
     """
+    broker_ca = None
+    if join is not None:
+        if federation or operator or brokers:
+            raise click.UsageError("--join says what --federation, --operator and --broker say: give one or the other.")
+        told = read_joining(join)
+        federation, operator, brokers, broker_ca = told.federation, told.operator, told.brokers, told.broker_ca
+    if not operator or not brokers:
+        raise click.UsageError("Give --join FILE, or --federation, --operator and --broker.")
     made = make_development_node(
         folder,
         name=name,
-        federation=federation,
+        federation=federation or "dev",
         operator=PublicKey.from_did(operator, field="--operator"),
         brokers=brokers,
         now=wall_clock(),
+        broker_ca=broker_ca,
     )
     load_settings(made.config, {})
     document = {"config": str(made.config), "cert": str(made.cert), "root": made.root.did, "name": name}

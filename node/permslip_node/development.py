@@ -21,12 +21,13 @@ from typing import Final
 from permslip import statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.armor import write_statements
+from permslip.client.settings import load_settings
 from permslip.errors import ConfigurationError
 from permslip.keyfile import PrincipalKind, StoredKeys, write_key_file
 from permslip.keys import PublicKey, SealingKey, SigningKey
 from permslip.quantities import Millis
 
-__all__ = ["DevelopmentNode", "make_development_node"]
+__all__ = ["DevelopmentNode", "Joining", "make_development_node", "read_joining"]
 
 _CERT_LIFETIME: Final = 365 * 86_400_000
 
@@ -41,7 +42,7 @@ key_file = "node.key"
 cert_file = "node.cert"
 database = {database}
 brokers = {brokers}
-ready_file = "node.ready"
+{broker_ca}ready_file = "node.ready"
 """
 
 
@@ -60,8 +61,48 @@ class DevelopmentNode:
     root: PublicKey
 
 
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What a federation's ``permslip.toml`` says to a node that joins.
+
+    Attributes:
+        federation: its name.
+        operator: did:key of its operator.
+        brokers: ``ADDRESS=DID`` each.
+        broker_ca: PEM of the authority that signed the brokers' TLS certificates, where one is named.
+    """
+
+    federation: str
+    operator: str
+    brokers: tuple[str, ...]
+    broker_ca: Path | None
+
+
+def read_joining(file: Path) -> Joining:
+    """Read what a federation hands out to those who join it.
+
+    Raises:
+        ConfigurationError: it cannot be read, or names the key that is missing or wrong.
+    """
+    server = load_settings(file=file, given={}).server()
+    root = PublicKey(server.broker_root).did
+    return Joining(
+        server.federation,
+        PublicKey(server.operator).did,
+        tuple(f"{address}={root}" for address in server.addresses),
+        server.tls_ca,
+    )
+
+
 def make_development_node(
-    folder: Path, *, name: str, federation: str, operator: PublicKey, brokers: Sequence[str], now: Millis
+    folder: Path,
+    *,
+    name: str,
+    federation: str,
+    operator: PublicKey,
+    brokers: Sequence[str],
+    now: Millis,
+    broker_ca: Path | None = None,
 ) -> DevelopmentNode:
     """Make everything that a node needs to start.
 
@@ -72,6 +113,7 @@ def make_development_node(
         operator: the federation's operator.
         brokers: ``ADDRESS=DID`` each.
         now: when the certificate begins.
+        broker_ca: PEM of the authority that signed the brokers' TLS certificates, if it is not loopback.
 
     Raises:
         ConfigurationError: there is a node in the folder.
@@ -103,5 +145,7 @@ def make_development_node(
         "database": f"sqlite:///{(folder / 'node.db').resolve()}",
         "brokers": list(brokers),
     }
-    config.write_text(_CONFIG.format(**{key: json.dumps(value) for key, value in values.items()}), encoding="utf-8")
+    ca_line = f"broker_ca_file = {json.dumps(str(broker_ca.resolve()))}\n" if broker_ca is not None else ""
+    quoted = {key: json.dumps(value) for key, value in values.items()}
+    config.write_text(_CONFIG.format(**quoted, broker_ca=ca_line), encoding="utf-8")
     return DevelopmentNode(config, folder / "node.cert", root.public)
