@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from permslip import statements as st
+from permslip import bounds, statements as st
 from permslip._pb.permslip.v1 import (
     ledger_pb2,
     node_pb2,
@@ -22,6 +22,12 @@ from permslip._pb.permslip.v1 import (
 from permslip.bounds import check_bounds, check_strictly
 from permslip.errors import MalformedError
 from tests.scenarios.world import World
+
+
+@pytest.fixture(autouse=True)
+def compiled_anew() -> None:
+    """No check serves a test that was compiled by another."""
+    bounds._compiled.cache_clear()
 
 
 def refused(message: Message, name: str = "it", *, strictly: bool = True) -> MalformedError:

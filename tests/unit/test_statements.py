@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-from permslip import dsse, statements as st
+from permslip import bounds, dsse, statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.errors import KeyRejectedError, MalformedError, SignatureError
 from permslip.keys import SigningKey
@@ -18,6 +18,12 @@ from tests.scenarios.world import FEDERATION, seed
 
 KINDS = list(st.KINDS.values())
 NAMES = [kind.name for kind in KINDS]
+
+
+@pytest.fixture(autouse=True)
+def compiled_anew() -> None:
+    """No check serves a test that was compiled by another."""
+    bounds._compiled.cache_clear()
 
 
 def verify(signed: st.Signed[Any], envelope: pb.Envelope | None = None) -> st.Signed[Any]:
