@@ -225,10 +225,10 @@ class Deposits:
 
     def _check(self, facts: FactReader, signed: Signed[Any]) -> None:
         now = self._clock()
-        check_admissible(facts, signed, operator=self._identity.operator, now=now)
         if signed.kind is st.GRANT:
             _check_node(facts, signed.payload.slice.node, now)
-        elif signed.kind is st.ACKNOWLEDGEMENT:
+        check_admissible(facts, signed, operator=self._identity.operator, now=now)
+        if signed.kind is st.ACKNOWLEDGEMENT:
             self._check_acknowledgement(signed)
 
     def _check_acknowledgement(self, signed: Signed[pb.Acknowledgement]) -> None:

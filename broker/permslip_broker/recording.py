@@ -50,6 +50,11 @@ class Recorder:
         self._soon: list[Draft] = []
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def under_way(self) -> int:
+        """Appends that are not on the disk yet."""
+        return len(self._under_way)
+
     async def append(self, *drafts: Draft, then: Then | None = None) -> list[Recorded]:
         """Append entries as one unit; returns when they are on the disk.
 

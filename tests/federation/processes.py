@@ -23,7 +23,7 @@ from typing import Any
 import grpc
 
 from permslip._pb.permslip.v1 import operator_pb2, operator_pb2_grpc
-from permslip.demo.children import Child, Children, free_port
+from permslip.demo.children import Child, Children, Finished, free_port
 from permslip.keyfile import read_key_file
 from permslip.keys import PublicKey, SealingKey
 from permslip.quantities import Millis
@@ -79,6 +79,12 @@ class FederationProcesses:
         """Run a ``permslip`` command to its end; what it printed as JSON."""
         return self._children.run(*arguments, "--json").document()
 
+    def run_refused(self, *arguments: str) -> Finished:
+        """Run a ``permslip`` command that is expected to fail."""
+        finished = self._children.run(*arguments, accept=range(256))
+        assert finished.code, finished.output
+        return finished
+
     def start(self, name: str, *arguments: str) -> Child:
         """Start a server, such as a node."""
         return self._children.start(name, *arguments)
@@ -102,8 +108,8 @@ class FederationProcesses:
                 timeout=_PATIENCE,
                 wait_for_ready=True,
             )
-        for each in response.results:
-            assert each.refusal.code == Reason.ALLOWED.wire, each.refusal
+        for result in response.results:
+            assert result.refusal.code == Reason.ALLOWED.wire, result.refusal
 
     @staticmethod
     def _until_ready(child: Child, ready: Path) -> None:

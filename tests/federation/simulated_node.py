@@ -132,14 +132,6 @@ class SimulatedNode:
                     for frame in response.frames:
                         self._take(frame)
                     self._changed.set()
-                code = await call.code()
-                if code != grpc.StatusCode.OK:
-                    raise grpc.aio.AioRpcError(
-                        code,
-                        await call.initial_metadata(),
-                        await call.trailing_metadata(),
-                        details=await call.details(),
-                    )
             finally:
                 writing.cancel()
                 for answer in self._open.values():

@@ -207,12 +207,12 @@ class SmallFederation:
         return say_hello(given.challenge, who, broker=self.root, now=self.now, kind=kind)
 
     @property
-    def provider_calls(self) -> provider_pb2_grpc.ProviderServiceStub:
+    def provider_calls(self) -> provider_pb2_grpc.ProviderServiceAsyncStub:
         """Calls of a provider."""
         return provider_pb2_grpc.ProviderServiceStub(self.channel)
 
     @property
-    def guardian_calls(self) -> guardian_pb2_grpc.GuardianServiceStub:
+    def guardian_calls(self) -> guardian_pb2_grpc.GuardianServiceAsyncStub:
         """Calls of a guardian."""
         return guardian_pb2_grpc.GuardianServiceStub(self.channel)
 
