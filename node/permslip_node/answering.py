@@ -109,16 +109,15 @@ class Answerer:
 
     def credit(self, credit: provider_pb2.Credit) -> None:
         """The reader of an answer has room for more."""
-        answer = self._answers.get(credit.query_id)
-        if answer is not None:
-            answer.credit += credit.bytes
-            answer.wake.set()
+        self._answers.credit(credit.query_id, credit.bytes)
 
     def cancel(self, query_id: bytes) -> None:
         """Nobody waits for this answer any more."""
         answer = self._answers.get(query_id)
         if answer is not None:
             self._stop(answer, Reason.CANCELLED)
+        else:
+            self._answers.cancelled_early(query_id)
 
     def stop_under(self, targets: Iterable[bytes], reason: Reason) -> int:
         """Stop every answer that depends on any of these, now; returns how many."""

@@ -98,6 +98,8 @@ class Attachment:
                 self._say_broken(str(error.code().name), error.details() or "")
             except PermslipError as error:
                 self._say_broken(type(error).__name__, str(error))
+            except Exception as error:  # noqa: BLE001 (whatever it is: a node that does not come back answers nobody)
+                _log.error("broker_stream_failed", address=self._broker.address, exc_info=error)
             if self._node.monotonic() - began >= _LASTED_MS:
                 delay = self._timing.first_retry_ms
             if not self._ending.is_set():
@@ -232,6 +234,9 @@ class Attachment:
                 stream.end_writing()
                 self._node.answerer.left(items)
             await call.done_writing()
+        except asyncio.InvalidStateError:
+            # What gRPC says of a call that ended while something was about to be written.
+            raise UnavailableError(f"the stream ended: {(await call.code()).name} {await call.details()}.") from None
         finally:
             stream.end_writing()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from permslip._pb.permslip.v1 import node_pb2, statement_pb2 as pb
 from permslip.decision import Decision, Facts
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from permslip_node.streams import BrokerStream
 
 __all__ = ["OpenAnswer", "OpenAnswers", "Sending"]
+
+_MOST_EARLY: Final = 4_096
+# Stands for a cancellation among early credits, which are positive and less than 2^62.
+_CANCELLED: Final = -(1 << 63)
 
 
 class Sending(NamedTuple):
@@ -111,10 +115,15 @@ class OpenAnswer:
 
 
 class OpenAnswers:
-    """Every answer that is open. Belongs to the event loop."""
+    """Every answer that is open. Belongs to the event loop.
+
+    Credit and cancellations may come right behind their query, before it was even looked at: those of queries that are
+    not open are kept a while, the newest of them.
+    """
 
     def __init__(self) -> None:
         self._by_query: dict[bytes, OpenAnswer] = {}
+        self._early: dict[bytes, int] = {}
         self._by_subject: dict[bytes, set[OpenAnswer]] = {}
 
     def __len__(self) -> int:
@@ -127,9 +136,32 @@ class OpenAnswers:
         """The answer to a query, while it is open."""
         return self._by_query.get(query_id)
 
+    def credit(self, query_id: bytes, amount: int) -> None:
+        """The reader of an answer has room for so many bytes more."""
+        answer = self._by_query.get(query_id)
+        if answer is None:
+            self._keep(query_id, self._early.get(query_id, 0) + amount)
+            return
+        answer.credit += amount
+        answer.wake.set()
+
+    def cancelled_early(self, query_id: bytes) -> None:
+        """A query that is not open was cancelled."""
+        self._keep(query_id, _CANCELLED)
+
+    def _keep(self, query_id: bytes, amount: int) -> None:
+        self._early[query_id] = amount
+        if len(self._early) > _MOST_EARLY:
+            del self._early[next(iter(self._early))]
+
     def add(self, answer: OpenAnswer) -> None:
         """A query was decided upon; its facts are known."""
         self._by_query[answer.query.id] = answer
+        early = self._early.pop(answer.query.id, 0)
+        if early <= _CANCELLED // 2:
+            answer.stop(Reason.CANCELLED)
+        else:
+            answer.credit += early
         for subject in answer.subjects:
             self._by_subject.setdefault(subject, set()).add(answer)
 
