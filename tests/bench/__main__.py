@@ -20,13 +20,16 @@ from pathlib import Path
 # Before gRPC is imported anywhere.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from tests.bench import command_start, federated_query, importing, ledger_append
+from permslip.hosting.logs import configure
+from tests.bench import command_start, federated_query, importing, ledger_append, many_grants, revoking
 from tests.bench.figures import Report
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK, Scale
 
 PARTS: dict[str, Callable[[Report, Scale, Path], Awaitable[None]]] = {
     "query": federated_query.measure,
+    "revoke": revoking.measure,
+    "grants": many_grants.measure,
     "import": importing.measure,
     "ledger": ledger_append.measure,
     "command": command_start.measure,
@@ -53,6 +56,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), help="only these parts")
     options = parser.parse_args()
 
+    # The broker that runs in this process for a moment, to admit everybody, has nothing to say.
+    configure("bench", level="error")
     scale = QUICK if options.quick else FULL
     # On the disk that the product would use: a commit in a folder kept in memory would cost nothing.
     (ROOT / "build").mkdir(exist_ok=True)

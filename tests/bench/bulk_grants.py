@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
 
@@ -30,8 +30,6 @@ from tests.bench.principals import DAY, Organization, now
 from tests.bench.workload import SECTION
 
 __all__ = ["EndorsedGrant", "endorsed_grant", "record_in_bulk"]
-
-_AT_ONCE: Final = 1000
 
 
 class EndorsedGrant(NamedTuple):
@@ -85,7 +83,7 @@ def endorsed_grant(
 async def record_in_bulk(
     ledger: Ledger, tables: FactTables, grants: Sequence[EndorsedGrant], *, consent: Table | None = None
 ) -> None:
-    """Append and project all of them.
+    """Append and project all of them, in one transaction.
 
     Args:
         ledger: open; nobody else appends.
@@ -93,11 +91,6 @@ async def record_in_bulk(
         grants: new ones.
         consent: the broker's table of consents; none at a node.
     """
-    for start in range(0, len(grants), _AT_ONCE):
-        await _record(ledger, tables, grants[start : start + _AT_ONCE], consent)
-
-
-async def _record(ledger: Ledger, tables: FactTables, grants: Sequence[EndorsedGrant], consent: Table | None) -> None:
     first = ledger.size
     drafts = [_draft(signed, each.grant) for each in grants for signed in each]
 

@@ -1,6 +1,10 @@
 """A federated query: one learner's 50 records from each of several nodes, decided and logged at every hop.
 
-Floor and product are all up at once and asked in turns; what is idle costs next to nothing.
+The product's is asked through the SDK, and its answer is a whole profile: verified, parsed, assembled. Floor, bare
+relays and product are all up at once and asked in turns; what is idle costs next to nothing. In flight at once are as
+many queries as a teacher has learners, who asks for all of them in one call.
+
+Beside the judged figures stands how much processor time a pipelined query costs each party, which shows where to look.
 """
 
 from __future__ import annotations
@@ -10,10 +14,12 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, Report
 from tests.bench.floor.requester import Requester, start_floor
-from tests.bench.load import Ask, Measured, in_turns
+from tests.bench.load import Candidate, Measured, in_turns
 from tests.bench.processes import Processes
+from tests.bench.product.asking import asking
+from tests.bench.product.laying import lay_out
+from tests.bench.product.running import start_broker, start_nodes
 from tests.bench.scale import Scale
-from tests.bench.workload import RECORDS
 
 __all__ = ["measure"]
 
@@ -27,15 +33,16 @@ async def measure(report: Report, scale: Scale, folder: Path) -> None:
 async def _measure(report: Report, scale: Scale, folder: Path, nodes: int) -> None:
     async with AsyncExitStack() as stack:
         processes = stack.enter_context(Processes())
-        candidates: dict[str, Ask] = {}
+        candidates: dict[str, Candidate] = {}
         for name, bare, unbatched in (
             ("floor", False, False),
             ("bare relay", True, False),
             ("bare relay, unbatched", True, True),
         ):
-            port = start_floor(processes, folder / name, nodes=nodes, bare=bare, unbatched=unbatched)
+            port, parties = start_floor(processes, folder / name, nodes=nodes, bare=bare, unbatched=unbatched)
             requester = Requester(port, nodes=nodes, bare=bare, unbatched=unbatched)
-            candidates[name] = (await stack.enter_async_context(requester)).query
+            candidates[name] = Candidate((await stack.enter_async_context(requester)).query, parties)
+        candidates["product"] = await _product(stack, processes, folder / "product", nodes)
         measured = await in_turns(
             candidates,
             rounds=scale.rounds,
@@ -46,12 +53,20 @@ async def _measure(report: Report, scale: Scale, folder: Path, nodes: int) -> No
     report.add(*_figures(f"query.{nodes}-node{'s' if nodes > 1 else ''}", measured))
 
 
+async def _product(stack: AsyncExitStack, processes: Processes, folder: Path, nodes: int) -> Candidate:
+    laid = await lay_out(folder, nodes=nodes, grants=1)
+    broker, address = start_broker(processes, laid)
+    children = start_nodes(processes, laid, address)
+    ask = await stack.enter_async_context(asking(laid, address))
+    return Candidate(ask, {"relay": [broker.pid], "nodes": [each.pid for each in children]})
+
+
 def _figures(name: str, measured: dict[str, Measured]) -> list[Figure]:
-    floor = measured["floor"]
+    floor, product = measured["floor"], measured["product"]
     figures = [
-        Figure(f"{name}.floor.p50", floor.p50, "ms", note=f"{RECORDS} records a node; see tests/bench/floor"),
-        Figure(f"{name}.floor.p99", floor.p99, "ms"),
-        Figure(f"{name}.floor.throughput", floor.rate, "queries/s"),
+        Figure(f"{name}.p50", product.p50, "ms", baseline=floor.p50, against="floor", at_most=1.6),
+        Figure(f"{name}.throughput", product.rate, "queries/s", baseline=floor.rate, against="floor", at_least=0.5),
+        Figure(f"{name}.p99", product.p99, "ms", baseline=floor.p99, against="floor"),
     ]
     for other in ("bare relay", "bare relay, unbatched"):
         bare = measured[other]
@@ -59,4 +74,7 @@ def _figures(name: str, measured: dict[str, Measured]) -> list[Figure]:
             Figure(f"{name}.{other}.p50", bare.p50, "ms", baseline=floor.p50, against="floor"),
             Figure(f"{name}.{other}.throughput", bare.rate, "queries/s", baseline=floor.rate, against="floor"),
         ]
-    return figures
+    return figures + [
+        Figure(f"{name}.processor.{party}", used, "ms/query", baseline=floor.processor[party], against="floor")
+        for party, used in product.processor.items()
+    ]

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["ROOT", "Child", "Processes", "announce", "peak_mb", "resident_mb", "until_parent_ends"]
+__all__ = ["ROOT", "Child", "Processes", "announce", "peak_mb", "processor_seconds", "resident_mb", "until_parent_ends"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 10.0
@@ -32,13 +32,17 @@ _PATIENCE = 10.0
 class Child:
     """One process that was started here."""
 
-    def __init__(self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str], log: Path | None
+    ) -> None:
         self.module = module
+        self._log = None if log is None else log.open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log,
             env={**os.environ, "GRPC_VERBOSITY": "ERROR", **environment},
             text=True,
         )
@@ -69,6 +73,8 @@ class Child:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        if self._log is not None:
+            self._log.close()
 
 
 class Processes:
@@ -78,9 +84,9 @@ class Processes:
         self._children: list[Child] = []
         self._environment = environment or {}
 
-    def start(self, module: str, *arguments: str) -> Child:
-        """Start ``python -m module`` with these arguments."""
-        child = Child(module, arguments, self._environment)
+    def start(self, module: str, *arguments: str, log: Path | None = None) -> Child:
+        """Start ``python -m module`` with these arguments; ``log`` takes its standard error."""
+        child = Child(module, arguments, self._environment, log)
         self._children.append(child)
         return child
 
@@ -122,6 +128,12 @@ def resident_mb(pid: int) -> float:
 def peak_mb(pid: int) -> float:
     """The most resident memory that a process had, in 10^6 bytes."""
     return _status(pid, "VmHWM")
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has used so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(pid: int, key: str) -> float:

@@ -26,7 +26,7 @@ class Scale:
         starts: how often a command is started.
         learners: size of the generated school, where there is no real data.
         revocations_few, revocations_many: how often a consent at 4 nodes, and at 100, is revoked.
-        many_nodes: how many nodes are simulated.
+        few_nodes, many_nodes: how many nodes a revocation concerns; the many are simulated.
         few_grants, many_grants: sizes of the two federations whose queries are compared.
     """
 
@@ -35,24 +35,25 @@ class Scale:
     one_at_a_time: int
     many: int
     nodes: tuple[int, ...] = (1, 3)
-    in_flight: int = 32
+    in_flight: int = 150
     rows: int = 20_000
     writers: int = 200
     starts: int = 11
     learners: int = 960
     revocations_few: int = 100
     revocations_many: int = 20
+    few_nodes: int = 4
     many_nodes: int = 100
     few_grants: int = 1_000
     many_grants: int = 100_000
 
 
-FULL: Final = Scale("full", rounds=5, one_at_a_time=60, many=500)
+FULL: Final = Scale("full", rounds=5, one_at_a_time=60, many=750)
 QUICK: Final = Scale(
     "quick",
     rounds=3,
-    one_at_a_time=25,
-    many=200,
+    one_at_a_time=30,
+    many=300,
     rows=8_000,
     starts=5,
     revocations_few=20,
@@ -64,7 +65,7 @@ SMALLEST: Final = Scale(
     rounds=1,
     one_at_a_time=2,
     many=8,
-    nodes=(2,),
+    nodes=(1,),
     in_flight=4,
     rows=40,
     writers=4,
@@ -72,7 +73,8 @@ SMALLEST: Final = Scale(
     learners=4,
     revocations_few=1,
     revocations_many=1,
-    many_nodes=3,
+    few_nodes=1,
+    many_nodes=2,
     few_grants=2,
     many_grants=4,
 )

@@ -19,7 +19,7 @@ def test_a_part_of_the_benchmarks_gives_figures(part: str, tmp_path: Path) -> No
     report = asyncio.run(run(SMALLEST, [part], tmp_path))
 
     assert report.figures
-    assert all(figure.value > 0 for figure in report.figures)
+    assert report.table()
 
 
 def test_a_ratio_is_judged_by_its_bound() -> None:

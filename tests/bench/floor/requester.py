@@ -3,7 +3,8 @@
 Example::
 
     with Processes() as processes:
-        async with Requester(start_floor(processes, folder, nodes=3), nodes=3) as requester:
+        port, _ = start_floor(processes, folder, nodes=3)
+        async with Requester(port, nodes=3) as requester:
             await requester.query()
 """
 
@@ -25,16 +26,20 @@ from tests.bench.processes import Processes
 __all__ = ["Requester", "start_floor"]
 
 
-def start_floor(processes: Processes, folder: Path, *, nodes: int, bare: bool = False, unbatched: bool = False) -> int:
-    """Start a relay and its nodes; the relay's port, once all nodes are attached."""
+def start_floor(
+    processes: Processes, folder: Path, *, nodes: int, bare: bool = False, unbatched: bool = False
+) -> tuple[int, dict[str, list[int]]]:
+    """Start a relay and its nodes; the relay's port and everybody's process number, once all nodes are attached."""
     flags = [*(["--bare"] if bare else []), *(["--unbatched"] if unbatched else [])]
     folder.mkdir(parents=True)
     relay = processes.start("tests.bench.floor.relay", str(folder), str(nodes), *flags)
     port = int(relay.say()["port"])
-    for number in range(nodes):
+    children = [
         processes.start("tests.bench.floor.node", str(folder), str(number), str(port), *flags)
+        for number in range(nodes)
+    ]
     relay.say()
-    return port
+    return port, {"relay": [relay.pid], "nodes": [each.pid for each in children]}
 
 
 class Requester:
