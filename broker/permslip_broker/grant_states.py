@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, Select, Table, select
+from sqlalchemy import Engine, Table, select
 
 from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
 from permslip.facts import Capability
@@ -147,7 +147,7 @@ class GrantStates:
                 found[row.target_id] = RevocationFact(*row)
         return found
 
-    def _revocation_facts(self) -> tuple[Table, Select[Any]]:
+    def _revocation_facts(self) -> tuple[Table, Any]:
         fact = self._tables.revocation_fact
         columns = (fact.c.revocation_id, fact.c.target_id, fact.c.node, fact.c.position, fact.c.acknowledgement_id)
         return fact, select(*columns)

@@ -4,6 +4,7 @@ Rules:
 
 - The caller hears the reason, the field, and what to do. What went wrong inside stays in the log.
 - The ledger gets the reason, the field and the digest of the refused bytes; never the bytes.
+- What failed inside (a database, a stream that another took the place of) is no refusal, and is not recorded as one.
 - An outsider must not fill the disk: at most ``per_second`` such entries are recorded; all are counted.
 
 Example::
@@ -21,7 +22,7 @@ from typing import Final
 from permslip._pb.permslip.v1 import session_pb2
 from permslip.errors import AttenuationError, AuthorityError, MalformedError, PermslipError
 from permslip.hosting.logs import get_log
-from permslip.hosting.refusals import reason_of, refusal_of
+from permslip.hosting.refusals import is_internal, reason_of, refusal_of
 from permslip.quantities import Millis
 from permslip.reasons import Reason
 from permslip_broker.entries import refused
@@ -64,7 +65,7 @@ class RefusedRequests:
         reason, field = _reason(error), getattr(error, "field", "")
         self.count[method, reason] += 1
         _log.info("request_refused", method=method, reason=reason.name, field=field, detail=str(error))
-        if self._may_record():
+        if not is_internal(error) and self._may_record():
             digest = sha256(request).digest() if request else b""
             entry = refused(reason, method, field=field, request_sha256=digest, caller=caller)
             self._recorder.append_soon(entry)

@@ -25,7 +25,7 @@ from typing import Final
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, session_pb2, statement_pb2 as pb
 from permslip.bounds import check_bounds
 from permslip.dsse import statement_id
-from permslip.errors import MalformedError, PermslipError
+from permslip.errors import MalformedError, PermslipError, RefusedError
 from permslip.hosting.logs import get_log
 from permslip.hosting.refusals import refusal_of
 from permslip.reasons import Reason
@@ -34,7 +34,7 @@ from permslip_broker.credit import CreditFlow
 from permslip_broker.deciding import Deciding
 from permslip_broker.entries import answered
 from permslip_broker.open_queries import OpenQueries, OpenQuery, Relayed, Requester
-from permslip_broker.outcomes import refused_answer
+from permslip_broker.outcomes import refusal, refused_answer
 from permslip_broker.recording import Recorder
 from permslip_broker.refused_requests import RefusedRequests
 
@@ -151,10 +151,10 @@ class Routing:
                     continue
                 entry = self._deciding.open(call.query, requester, ends_at=arrived + self._deadline(call.deadline))
             except PermslipError as error:
-                refusal = self._refusals.refuse(
+                why = self._refusals.refuse(
                     error, "Exchange.query", request=call.query.SerializeToString(), caller=requester.root
                 )
-                requester.say(refused_answer(_id_of(call.query), refusal))
+                requester.say(refused_answer(_id_of(call.query), why))
                 continue
             entries.append(entry)
             self._register(entry)
@@ -306,8 +306,10 @@ class Routing:
             recorded = await self._recorder.append(*[self._deciding.draft(each) for each in entries])
         except PermslipError as error:
             _log.error("decisions_not_recorded", queries=len(entries), detail=str(error))
+            # Only a clock that is behind is a reason of its own; what else failed is in the log.
+            why = refusal_of(error) if isinstance(error, RefusedError) else refusal(Reason.INTERNAL)
             for entry in entries:
-                self._not_recorded(entry, refusal_of(error))
+                self._not_recorded(entry, why)
             return
         finally:
             for entry in entries:

@@ -29,7 +29,6 @@ from permslip.reasons import Reason
 from tests.e2e.broker.small_federation import FEDERATION, SmallFederation
 from tests.federation.requester import query_call
 
-
 Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
