@@ -49,6 +49,8 @@ __all__ = ["PUSHED", "Pushes"]
 _log = get_log(__name__)
 
 PUSHED: Final = (st.ADMISSION, st.SUSPENSION, st.KEY_CERT, st.REVOCATION, st.DELEGATION)
+# What a genuine statement is refused by where a newer one of its kind is recorded already.
+_OUTDATED: Final = frozenset({"admission.created_at", "suspension.created_at", "key-cert.seq"})
 # Ends every answer under a grant or delegation, at once; returns when nothing of them is on its way out any more.
 Stop = Callable[[bytes, Reason], Awaitable[None]]
 
@@ -127,13 +129,20 @@ class Pushes:
         kind = st.kind_of(push.statement, PUSHED)
         signed = st.verify(kind, push.statement, federation=self._identity.federation)
         if self._recording.facts.recorded_at(signed.id) is not None:
-            await asyncio.to_thread(self._count, broker, push.number)
-            self._held[broker] = push.number
+            await self._count_only(broker, push.number)
             return
         before = self._chain_drafts(signed, push.chain)
         if before:
             await self._recording.append(*before)
-        self._check(signed)
+        try:
+            self._check(signed)
+        except MalformedError as error:
+            if error.field not in _OUTDATED:
+                raise
+            # Another broker brought a newer one first: this one would change nothing.
+            _log.info("push_outdated", number=push.number, kind=kind.name, id=signed.id.hex())
+            await self._count_only(broker, push.number)
+            return
 
         def count(connection: Connection, _position: Position) -> None:
             _advance(connection, broker, push.number)
@@ -255,6 +264,10 @@ class Pushes:
             ledger_size=position + 1,
         )
         return self._identity.sign(st.ACKNOWLEDGEMENT, payload)
+
+    async def _count_only(self, broker: bytes, number: int) -> None:
+        await asyncio.to_thread(self._count, broker, number)
+        self._held[broker] = number
 
     def _count(self, broker: bytes, number: int) -> None:
         with writing(self._engine) as connection:

@@ -149,6 +149,7 @@ class SimulatedBroker:
         self.links: dict[bytes, node_pb2.LinkResult] = {}
         self.leases: list[node_pb2.LeaseRequest] = []
         self.streams: list[AttachedNode] = []
+        self.dials = 0
         self.replies: list[node_pb2.NodeFrame] = []
         self._changed = asyncio.Event()
 
@@ -188,6 +189,10 @@ class SimulatedBroker:
         """Wait for the node's stream number ``count``."""
         await self.until(lambda: len(self.streams) >= count)
         return self.streams[count - 1]
+
+    async def dialled(self, count: int) -> None:
+        """Wait until the node has dialled so often, whatever came of it."""
+        await self.until(lambda: self.dials >= count)
 
     async def fresh(self) -> None:
         """Wait until a lease request says that every push is held, and one more has been answered since."""
@@ -232,6 +237,8 @@ class SimulatedBroker:
 
     async def Attach(self, requests: AsyncIterator[node_pb2.AttachRequest], context: Any) -> None:  # noqa: N802 (the contract's)
         """One stream of the node."""
+        self.dials += 1
+        self._changed.set()
         challenge = session_pb2.Challenge(
             federation=self.federation,
             broker_cert=self.presents,
