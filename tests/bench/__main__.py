@@ -4,6 +4,7 @@ Example::
 
     $ python -m tests.bench --output build/bench.json
     $ python -m tests.bench --quick --only query
+    $ python -m tests.bench --quick --profile build/profiles
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json", help="where the figures go")
     parser.add_argument("--quick", action="store_true", help="about a minute; for a glance, not for a judgement")
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), help="only these parts")
+    parser.add_argument("--profile", type=Path, help="measure nothing; profile federated queries into this folder")
     options = parser.parse_args()
 
     # The broker that runs in this process for a moment, to admit everybody, has nothing to say.
@@ -62,6 +64,10 @@ def main() -> None:
     # On the disk that the product would use: a commit in a folder kept in memory would cost nothing.
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / "build") as folder:
+        if options.profile is not None:
+            asyncio.run(federated_query.profile(scale, Path(folder), options.profile))
+            print(f"profiles written to {options.profile}")
+            return
         report = asyncio.run(run(scale, options.only or list(PARTS), Path(folder)))
     report.write(options.output)
     print(report.table())

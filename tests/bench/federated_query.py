@@ -14,20 +14,31 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, Report
 from tests.bench.floor.requester import Requester, start_floor
-from tests.bench.load import Candidate, Measured, in_turns
+from tests.bench.load import Candidate, Measured, in_turns, throughput
 from tests.bench.processes import Processes
 from tests.bench.product.asking import asking
 from tests.bench.product.laying import lay_out
 from tests.bench.product.running import start_broker, start_nodes
+from tests.bench.profiling import PROFILES, profiled
 from tests.bench.scale import Scale
 
-__all__ = ["measure"]
+__all__ = ["measure", "profile"]
 
 
 async def measure(report: Report, scale: Scale, folder: Path) -> None:
     """Latency and throughput of floor, bare relays and product, for each number of nodes."""
     for nodes in scale.nodes:
         await _measure(report, scale, folder / f"{nodes}-nodes", nodes)
+
+
+async def profile(scale: Scale, folder: Path, target: Path) -> None:
+    """Pipelined queries of the product alone; ``target`` gets a profile of requester, broker and each node."""
+    async with AsyncExitStack() as stack:
+        processes = stack.enter_context(Processes({PROFILES: str(target)}))
+        product = await _product(stack, processes, folder / "product", max(scale.nodes))
+        await throughput(product.ask, in_flight=scale.in_flight, count=scale.in_flight)
+        with profiled(target, "requester"):
+            await throughput(product.ask, in_flight=scale.in_flight, count=scale.rounds * scale.many)
 
 
 async def _measure(report: Report, scale: Scale, folder: Path, nodes: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import federated_query
 from tests.bench.__main__ import PARTS, run
 from tests.bench.figures import Figure, Report, percentile
 from tests.bench.scale import SMALLEST
@@ -20,6 +21,14 @@ def test_a_part_of_the_benchmarks_gives_figures(part: str, tmp_path: Path) -> No
 
     assert report.figures
     assert report.table()
+
+
+@pytest.mark.e2e
+def test_a_profile_is_written_for_every_party_of_a_query(tmp_path: Path) -> None:
+    asyncio.run(federated_query.profile(SMALLEST, tmp_path, tmp_path / "profiles"))
+
+    names = {each.name for each in (tmp_path / "profiles").iterdir()}
+    assert names == {"requester.txt", "broker-broker.txt", "node-node-0.txt"}
 
 
 def test_a_ratio_is_judged_by_its_bound() -> None:

@@ -7,39 +7,18 @@ this launcher knows that variable.
 
 from __future__ import annotations
 
-import cProfile
 import os
-import pstats
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from tests.bench.processes import announce
-
-PROFILES = "PERMSLIP_BENCH_PROFILES"
-_LINES = 60
-
-
-@contextmanager
-def profiled(folder: Path, name: str) -> Iterator[None]:
-    """Profile this thread while the block lasts; write the most costly functions, by own time and with callees."""
-    profile = cProfile.Profile()
-    profile.enable()
-    try:
-        yield
-    finally:
-        profile.disable()
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{name}.txt").open("w", encoding="utf-8") as out:
-            stats = pstats.Stats(profile, stream=out)
-            stats.sort_stats("tottime").print_stats(_LINES)
-            stats.sort_stats("cumulative").print_stats(_LINES)
+from tests.bench.profiling import PROFILES, profiled
 
 
 def _command(service: str) -> click.Command:
