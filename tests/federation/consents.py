@@ -59,6 +59,7 @@ def make_grant(
     onward: Sequence[bytes] = (),
     supersedes: Sequence[bytes] = (),
     actions: Sequence[pb.Action.ValueType] = READ,
+    max_uses: int = 0,
 ) -> Signed[pb.Grant]:
     """A grant, signed by all of ``signers``."""
     begins = now if not_before is None else not_before
@@ -74,6 +75,7 @@ def make_grant(
         purpose=purpose,
         not_before=begins,
         expires_at=begins + lifetime,
+        max_uses=max_uses,
         delegation_depth=depth,
         onward_parties=sorted(onward),
         notice=pb.Notice(template="consent.read", version="v1", language="en", salted_sha256=os.urandom(32)),
@@ -121,6 +123,8 @@ def make_query(
     delegations: Sequence[bytes] = (),
     lifetime: int = 60_000,
     action: pb.Action.ValueType = pb.ACTION_READ,
+    retry_of: bytes = b"",
+    continues: bytes = b"",
 ) -> Asked:
     """A query under a grant."""
     reply_key = SealingKey.generate()
@@ -135,6 +139,8 @@ def make_query(
         action=action,
         sections=sorted(sections),
         reply_key=reply_key.public,
+        retry_of=retry_of,
+        continues=continues,
     )
     return Asked(st.sign(st.QUERY, payload, [requester.key]), reply_key)
 

@@ -1,0 +1,181 @@
+"""A cable between two parties: bytes pass through it until a test cuts it, or lets only so many more of them pass.
+
+It is a TCP proxy on a loopback port of its own, with threads of its own, so that it lives on between the event loops of
+tests. Whoever dials anew after a cut gets through again, unless the cable is unplugged.
+
+Example::
+
+    with Cable(broker_port) as cable:
+        node.brokers = f"127.0.0.1:{cable.port}=…"
+        cable.hold("up", after=100_000)      # the first hundred thousand bytes of an answer leave, then no more
+        cable.until_held()
+        cable.cut()
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from types import TracebackType
+from typing import Literal, Self
+
+__all__ = ["Cable"]
+
+Direction = Literal["up", "down"]
+
+_PATIENCE = 10.0
+# Closing sends a reset instead of a farewell, as a cable that is cut says nothing at all of what was under way.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Cable:
+    """Passes everything on from its own port to another.
+
+    Args:
+        target: the port at the other end.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._change = threading.Condition()
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._left: dict[Direction, int] = {}
+        self._held: set[Direction] = set()
+        self._unplugged = False
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._change:
+            self._closed = True
+        _close(self._listener)
+        self.cut()
+        for thread in list(self._threads):
+            thread.join(_PATIENCE)
+
+    @property
+    def address(self) -> str:
+        """Where to dial."""
+        return f"127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Break every connection, and drop what is held; whoever dials anew gets through."""
+        with self._change:
+            pairs, self._pairs = self._pairs, set()
+            self._left.clear()
+            self._held.clear()
+            self._change.notify_all()
+        for pair in pairs:
+            for end in pair:
+                _close(end)
+
+    def unplug(self) -> None:
+        """Break every connection, and let none come about until :meth:`plug`."""
+        self._unplugged = True
+        self.cut()
+
+    def plug(self) -> None:
+        """Let connections come about again."""
+        self._unplugged = False
+
+    def hold(self, direction: Direction, *, after: int = 0) -> None:
+        """Let so many more bytes pass, ``up`` (from who dialled) or ``down``; then nothing until :meth:`cut`."""
+        with self._change:
+            self._left[direction] = after
+
+    def release(self) -> None:
+        """Let what was held pass on."""
+        with self._change:
+            self._left.clear()
+            self._held.clear()
+            self._change.notify_all()
+
+    def until_held(self) -> None:
+        """Wait until something that wanted to pass was held."""
+        with self._change:
+            assert self._change.wait_for(lambda: bool(self._held), _PATIENCE), "nothing wanted to pass"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                party, _ = self._listener.accept()
+                if self._unplugged:
+                    _close(party)
+                    continue
+            except OSError:
+                return
+            try:
+                other = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                _close(party)
+                continue
+            for end in (party, other):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = (party, other)
+            with self._change:
+                if self._closed:
+                    _close(party)
+                    _close(other)
+                    return
+                self._pairs.add(pair)
+            self._start(self._pass_on, pair, party, other, "up")
+            self._start(self._pass_on, pair, other, party, "down")
+
+    def _pass_on(
+        self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket, way: Direction
+    ) -> None:
+        try:
+            while block := source.recv(65536):
+                while block:
+                    part = block[: self._room(pair, way, len(block))]
+                    if not part:
+                        return
+                    sink.sendall(part)
+                    block = block[len(part) :]
+        except OSError:
+            pass
+        finally:
+            with self._change:
+                self._pairs.discard(pair)
+            for end in pair:
+                _close(end)
+
+    def _room(self, pair: tuple[socket.socket, socket.socket], way: Direction, wanted: int) -> int:
+        """How many bytes may pass now; waits while none may. 0: the connection was cut."""
+        with self._change:
+            while pair in self._pairs:
+                left = self._left.get(way)
+                if left is None:
+                    return wanted
+                if left > 0:
+                    passed = min(left, wanted)
+                    self._left[way] = left - passed
+                    return passed
+                self._held.add(way)
+                self._change.notify_all()
+                self._change.wait()
+            return 0
+
+    def _start(self, work: object, *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]  # any callable
+        self._threads.append(thread)
+        thread.start()
+
+
+def _close(end: socket.socket) -> None:
+    """Close at once: shutting down first wakes a thread that reads it."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    end.close()
