@@ -44,6 +44,8 @@ class BrokerStream:
         self.outbox: Outbox[Sending] = Outbox(high_water=high_water)
         self.first_credit = 0
         self.is_open = True
+        self.ended = asyncio.Event()
+        """Set once nothing more leaves through it."""
         self._writing: Sequence[Sending] = ()
         self._written = asyncio.Event()
         self._pushes_held, self._monotonic = pushes_held, monotonic
@@ -85,5 +87,6 @@ class BrokerStream:
     def close(self) -> None:
         """The stream ended: nothing more leaves through it."""
         self.is_open = False
+        self.ended.set()
         self.outbox.discard(lambda _: True)
         self.outbox.close()
