@@ -155,11 +155,12 @@ class Profile:
             of_person = isinstance(entry.body, record_pb2.Demographics)
             if not (of_person or entry.topic or entry.record.dimension):
                 continue  # nothing says what it is about
-            about: tuple[str, tuple[str, ...], str] = ("", (), "")
-            if not of_person:
-                about = (entry.record.dimension, entry.topic, entry.observed_on)
+            record = entry.record
+            topic = () if of_person else entry.topic
+            dimension, day = ("", "") if of_person else (record.dimension, record.observed_on)
             for fact in entry.facts():
-                told.setdefault((entry.section, *about, fact.name), {}).setdefault(entry.node, []).append(fact)
+                key = (entry.section, dimension, topic, day, fact.name)
+                told.setdefault(key, {}).setdefault(entry.node, []).append(fact)
         return tuple(
             Conflict(section, " / ".join(filter(None, (dimension, *topic, day))), name, facts)
             for (section, dimension, topic, day, name), by_node in sorted(told.items())

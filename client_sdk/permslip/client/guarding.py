@@ -258,7 +258,11 @@ class AsyncGuardianClient:
     # ------------------------------------------------------------------------------------------- watch
 
     async def grants(self) -> AsyncIterator[GrantView]:
-        """The grants that she signed or may revoke, verified."""
+        """The grants that she signed, and those of other guardians that she may revoke; verified.
+
+        The broker knows no families: it shows what others signed about a child once she has a consent of her own on
+        the same slice, such as the one that :meth:`profile` makes.
+        """
         pages = self._session.pages(
             guardian_pb2_grpc.GuardianServiceStub,
             "ListConsents",
