@@ -202,4 +202,3 @@ async def test_other_keys_than_the_certificates_are_refused_at_start(world: Worl
     with pytest.raises(ConfigurationError, match="another root"):
         async with open_node(wrong_root):
             pass
-    assert world.school.organization.kind == pb.PRINCIPAL_KIND_NODE
