@@ -23,7 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.identity import identify
+from permslip.client.providing import AsyncClient
 from permslip.demo.children import Child, Children, free_port
 from permslip.demo.raw_exchange import RawCaller
 from permslip.demo.sources import Site
@@ -114,16 +116,6 @@ class Federation:
         """The broker's files: all that it keeps on disk, but its log."""
         return self.folder / "broker"
 
-    @property
-    def server(self) -> dict[str, str]:
-        """What every client must know, as its arguments."""
-        return {
-            "broker": self.address,
-            "broker_root": self.root,
-            "federation": self.name,
-            "operator": self.operator,
-        }
-
     def start_broker(self) -> Child:
         """Make the broker where it does not exist, and start it."""
         config = self.broker_folder / "broker.toml"
@@ -170,6 +162,27 @@ class Federation:
             "admit", did, "--kind", kind, "--name", name, "--agreement", AGREEMENT, "--cert", str(cert),
         )  # fmt: skip
 
+    def client(self, provider: ProviderParty) -> AsyncClient:
+        """A provider's client, as its own software would make it."""
+        return AsyncClient(
+            broker=self.address,
+            broker_root=self.root,
+            federation=self.name,
+            operator=self.operator,
+            keys=provider.folder / "online.key",
+            cert=provider.folder / "online.cert",
+        )
+
+    def guardian(self, wallet: Path) -> AsyncGuardianClient:
+        """A guardian's client, as the app on her phone would make it."""
+        return AsyncGuardianClient(
+            broker=self.address,
+            broker_root=self.root,
+            federation=self.name,
+            operator=self.operator,
+            wallet=wallet,
+        )
+
     def raw_caller(self, provider: ProviderParty) -> RawCaller:
         """A provider that sends what it likes."""
         folder = provider.folder
@@ -179,7 +192,13 @@ class Federation:
     def write_settings(self, folder: Path, **more: Path) -> None:
         """Write a party's ``permslip.toml``."""
         folder.mkdir(exist_ok=True)
-        values = self.server | {key: str(path.resolve()) for key, path in more.items()}
+        values = {
+            "broker": self.address,
+            "broker_root": self.root,
+            "federation": self.name,
+            "operator": self.operator,
+            **{key: str(path.resolve()) for key, path in more.items()},
+        }
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]  # a JSON string is a TOML string
         (folder / "permslip.toml").write_text("".join(lines), encoding="utf-8")
 

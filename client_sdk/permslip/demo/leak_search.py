@@ -11,7 +11,8 @@ It is sought in any block of bytes (a database page, a log, a process's memory, 
 Rules:
 
 - Pure: bytes in, hits out. Where the bytes come from is :mod:`permslip.demo.leak_places`.
-- A needle has at least 8 bytes, so that a hit by chance is not to be expected: ``604822`` is none, ``STUD_604822`` is.
+- A needle has at least 6 bytes. One below 8 is not sought as plain UTF-8: ``604822`` stands in some timestamp anyway.
+  All its other forms are long enough that a hit by chance is not to be expected.
 - Nothing is sampled. Every pattern that lies whole within a block is found, at every offset.
 
 How: of each pattern some words of 8 bytes (4 bytes, for those below 15) are remembered so that, wherever the pattern
@@ -40,7 +41,8 @@ from permslip.errors import MalformedError
 
 __all__ = ["MIN_NEEDLE_BYTES", "Hit", "LeakSearch", "forms_of"]
 
-MIN_NEEDLE_BYTES: Final = 8
+MIN_NEEDLE_BYTES: Final = 6
+_PLAIN_FROM: Final = 8
 
 # Width of a word → memoryview's name for it. A pattern of 2 · width − 1 bytes holds a whole word at every alignment.
 _WORDS: Final[dict[int, Literal["Q", "I"]]] = {8: "Q", 4: "I"}
@@ -76,7 +78,7 @@ class LeakSearch:
     """A search for many needles at once; made once, used on many blocks.
 
     Args:
-        needles: texts of at least 8 bytes of UTF-8 each; repetitions are no matter.
+        needles: texts of at least 6 bytes of UTF-8 each; repetitions are no matter.
 
     Raises:
         MalformedError: one is shorter.
@@ -147,7 +149,8 @@ def forms_of(needle: str) -> Iterator[tuple[str, bytes]]:
     """The forms in which a text is sought, each with its name; some may be the same bytes."""
     raw = needle.encode()
     digest = sha256(raw).digest()
-    yield "UTF-8", raw
+    if len(raw) >= _PLAIN_FROM:
+        yield "UTF-8", raw
     yield "UTF-16-LE", needle.encode("utf-16-le")
     yield "UTF-16-BE", needle.encode("utf-16-be")
     if not needle.isascii():

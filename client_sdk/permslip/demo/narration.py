@@ -1,5 +1,9 @@
 """The demo's voice: plain sentences, a few tables, progress bars; colours only where somebody looks on.
 
+Rules:
+
+- What is told is text, never markup: ``did:key:`` is no emoji, and a name in brackets is no colour.
+
 Example::
 
     narrator = Narrator(Console())
@@ -15,10 +19,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Narrator"]
 
@@ -38,23 +42,23 @@ class Narrator:
         """Begin the next act."""
         self._acts += 1
         self._console.print()
-        self._console.print(f"[bold cyan]{self._acts} · {escape(title)}[/]")
+        self._console.print(Text(f"{self._acts} · {title}", style="bold cyan"))
 
     def say(self, text: str) -> None:
         """A paragraph."""
-        self._console.print(Padding(escape(text), (0, 0, 0, 2)), highlight=False)
+        self._line(Text(text))
 
     def done(self, text: str) -> None:
         """Something came out as it should."""
-        self._console.print(Padding(f"[green]✓[/] {escape(text)}", (0, 0, 0, 2)), highlight=False)
+        self._line(Text.assemble(("✓ ", "green"), text))
 
     def refused(self, text: str) -> None:
         """Something was refused, as it should be."""
-        self._console.print(Padding(f"[yellow]✗[/] {escape(text)}", (0, 0, 0, 2)), highlight=False)
+        self._line(Text.assemble(("✗ ", "yellow"), text))
 
     def failed(self, text: str) -> None:
         """Something did not come out as it should."""
-        self._console.print(Padding(f"[bold red]! {escape(text)}[/]", (0, 0, 0, 2)), highlight=False)
+        self._line(Text(f"! {text}", style="bold red"))
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
         """Rows under heads.
@@ -66,15 +70,18 @@ class Narrator:
         """
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column, head in enumerate(heads):
-            table.add_column(escape(head), justify="right" if column in numbers else "left", overflow="fold")
+            table.add_column(Text(head), justify="right" if column in numbers else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
-        self._console.print(Padding(table, (0, 0, 0, 4)), highlight=False)
+            table.add_row(*(Text(str(cell)) for cell in row))
+        self._console.print(Padding(table, (0, 0, 0, 4)))
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
         """Show how far something of known size is; call what is yielded once for each step."""
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(escape(what), total=total)
+            task = progress.add_task(what, total=total)
             yield lambda: progress.advance(task)
+
+    def _line(self, text: Text) -> None:
+        self._console.print(Padding(text, (0, 0, 0, 2)))

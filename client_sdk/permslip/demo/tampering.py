@@ -18,7 +18,7 @@ A grant that was edited after the parent signed it is no query; the demo deposit
 
 Example::
 
-    for attempt in attempts(grant, tutor, other):
+    for attempt in attempts(tutors, summers, not_granted="transcript.credits", sensitive="personal.discipline"):
         with RawExchange(address, attempt.caller) as exchange: ...
 """
 
@@ -37,7 +37,7 @@ from permslip.keys import SealingKey, SigningKey
 from permslip.reasons import Reason
 from permslip.statements import Signed
 
-__all__ = ["Attempt", "attempts", "make_query", "widened_grant"]
+__all__ = ["Attempt", "Held", "attempts", "make_query", "widened_grant"]
 
 _LIFETIME: Final = 60_000
 
@@ -63,18 +63,24 @@ class Attempt:
     first: bool = False
 
 
-def attempts(
-    grant: Signed[pb.Grant], grantee: RawCaller, other: RawCaller, *, not_granted: str, sensitive: str
-) -> Iterator[Attempt]:
-    """Every wrong query, made from one live grant.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A live grant that allows reading, and who holds it."""
+
+    grant: Signed[pb.Grant]
+    caller: RawCaller
+
+
+def attempts(narrow: Held, broad: Held, *, not_granted: str, sensitive: str) -> Iterator[Attempt]:
+    """Every wrong query, made from two live grants.
 
     Args:
-        grant: that allows reading.
-        grantee: to whom it was given.
-        other: another admitted provider.
-        not_granted: a section that the grant does not cover.
-        sensitive: a sensitive section below a path that the grant names.
+        narrow: most are made from this one.
+        broad: held by another provider.
+        not_granted: a section that the narrow grant does not cover.
+        sensitive: a sensitive section below a path that the broad grant names.
     """
+    grant, grantee = narrow.grant, narrow.caller
     sections = list(grant.payload.sections)
     now = time.time_ns() // 1_000_000
     sound = make_query(grant.id, grantee, sections)
@@ -106,14 +112,22 @@ def attempts(
         "wrong_section", f"the grantee asks for {not_granted}", grantee, wrong.envelope, Reason.SECTION_NOT_GRANTED
     )
 
-    secret = make_query(grant.id, grantee, [sensitive])
+    secret = make_query(broad.grant.id, broad.caller, [sensitive])
     yield Attempt(
-        "sensitive_section", f"the grantee asks for {sensitive}", grantee, secret.envelope, Reason.SECTION_SENSITIVE
+        "sensitive_section",
+        f"a grant on what is above it is used for {sensitive}",
+        broad.caller,
+        secret.envelope,
+        Reason.SECTION_SENSITIVE,
     )
 
-    stranger = make_query(grant.id, other, sections)
+    stranger = make_query(grant.id, broad.caller, sections)
     yield Attempt(
-        "wrong_requester", "another provider uses the tutor's grant", other, stranger.envelope, Reason.NOT_GRANTEE
+        "wrong_requester",
+        "another provider uses the tutor's grant",
+        broad.caller,
+        stranger.envelope,
+        Reason.NOT_GRANTEE,
     )
 
     watching = make_query(grant.id, grantee, sections, action=pb.ACTION_WATCH)

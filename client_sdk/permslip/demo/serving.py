@@ -1,0 +1,46 @@
+"""``--serve``: after the last act everything stays up, and whoever looks on is told how to use it.
+
+Example::
+
+    stay_up(stage)          # until Ctrl-C
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from permslip.demo.stage import Stage
+
+__all__ = ["commands_to_try", "stay_up"]
+
+
+def commands_to_try(stage: Stage) -> list[tuple[str, str]]:
+    """What to say from another terminal: what it does, and the command."""
+    federation = stage.federation
+    # Not the first family's: their consent for the tutor was revoked.
+    family = stage.given_to(stage.tutor)[1].family
+    wallet = family.guardians[0].wallet
+    settings = wallet.with_name(f"{wallet.name}-settings")
+    federation.write_settings(settings, wallet=wallet)
+    operator = federation.folder / "operator" / "permslip.toml"
+    return [
+        ("which nodes are attached", f"permslip operator --config {operator} status"),
+        ("what the tutor was granted", f"permslip provider --config {stage.tutor.config} grants"),
+        ("a profile", f'permslip provider --config {stage.tutor.config} profile "{family.reference}"'),
+        (f"who looked at {family.name}'s records", f"permslip guardian --config {settings / 'permslip.toml'} accesses"),
+        ("what a school holds", f"permslip node report --config {stage.nodes[0].config}"),
+    ]
+
+
+def stay_up(stage: Stage) -> None:
+    """Tell how to use what runs, then wait for Ctrl-C."""
+    narrator = stage.narrator
+    narrator.act("It stays up")
+    narrator.say("From another terminal, for example:")
+    for what, command in commands_to_try(stage):
+        narrator.say(f"{what}:")
+        narrator.say(f"    {command}")
+    narrator.say("Ctrl-C ends everything.")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
