@@ -6,7 +6,6 @@ Rules:
   the reason), or unreachable.
 - «None held» needs the node's signed manifest. Whatever kept a verified manifest from arriving is «denied» where it
   was decided, and «unreachable» where nothing was.
-- A manifest counts only when the records that came are those it counts, section by section.
 
 Example::
 
@@ -21,11 +20,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
-from permslip.errors import SealError
 from permslip.keys import did_text
 from permslip.reasons import Reason
 
-__all__ = ["UNANSWERED", "Coverage", "Held", "check_counts", "coverage_of", "uncovered"]
+__all__ = ["UNANSWERED", "Coverage", "Held", "coverage_of", "uncovered"]
 
 # Reasons that say nothing about consent or holdings: no answer could be had.
 UNANSWERED: Final = frozenset(
@@ -102,23 +100,6 @@ class Coverage:
 def coverage_of(manifest: Iterable[pb.SectionCoverage], *, node: bytes, node_name: str) -> tuple[Coverage, ...]:
     """What a verified manifest says of its sections."""
     return tuple(_cover(each, node, node_name) for each in manifest)
-
-
-def check_counts(manifest: Iterable[pb.SectionCoverage], counts: Mapping[str, int]) -> None:
-    """Check that the records are those that a verified manifest counts, section by section.
-
-    Args:
-        manifest: its coverage.
-        counts: how many records of each section came.
-
-    Raises:
-        SealError: they differ.
-    """
-    counted = {each.section: each.returned for each in manifest if each.returned}
-    if counted != {section: count for section, count in counts.items() if count}:
-        raise SealError(
-            "the manifest counts other records than those that came.", remedy="Tell the operator of the node."
-        )
 
 
 def uncovered(

@@ -2,8 +2,8 @@
 
 Rules:
 
-- Nothing is handed out before the opening verified, and nothing is called whole before the manifest did: it counts the
-  very records that came, section by section, and the outcome names its digest.
+- Nothing is handed out before the opening verified, and nothing is called whole before the manifest did, whose digest
+  the outcome names.
 - Room is given back (``Credit``) as chunks are opened. Who sends more than there is room for is cut off.
 - A signing key that is not known is asked for once; then it is known or refused.
 - A *collecting* answer opens each piece as it comes; a *streaming* one only when its reader asks for more.
@@ -17,7 +17,7 @@ Example::
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -26,7 +26,6 @@ from typing import Final, TypeAlias
 from permslip._pb.permslip.v1 import provider_pb2, record_pb2, statement_pb2 as pb
 from permslip.bounds import check_bounds
 from permslip.client.failures import error_of_refusal, reason_of_code
-from permslip.coverage import check_counts
 from permslip.directory import Directory
 from permslip.errors import (
     KeyRejectedError,
@@ -127,7 +126,6 @@ class OpenAnswer:
         self._held = self._opened = 0
         self._released = False
         self._records: list[record_pb2.Record] = []
-        self._counts: Counter[str] = Counter()
         self._learned = False
         self._learning: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
@@ -238,7 +236,6 @@ class OpenAnswer:
         for record in records:
             if record.section not in self._asked:
                 raise SealError("the node sent a record of a section that was not asked for.")
-        self._counts.update(record.section for record in records)
         self._held -= len(chunk)
         self._opened += len(chunk)
         # Not in crumbs: each credit is a frame.
@@ -264,7 +261,6 @@ class OpenAnswer:
         manifest = self._reader.finish()
         if sha256(manifest.raw).digest() != outcome.manifest_sha256:
             raise SealError("the outcome names another manifest than the one that came.")
-        check_counts(manifest.payload.coverage, self._counts)
         self._end(Ending(Reason.ALLOWED, tuple(self._records), manifest, released=True))
 
     async def _learn_signer(self) -> None:

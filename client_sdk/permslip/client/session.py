@@ -83,6 +83,7 @@ class Session:
         self.channels = Channels(server)
         self.directory = Directory(federation=server.federation, operator=server.operator)
         self._asked_at: dict[bytes, float] = {}
+        self._learning: dict[bytes, asyncio.Task[None]] = {}
         self._greeting: st.Signed[pb.Hello] | None = None
         self._broker_key = b""
         self._closed = False
@@ -100,6 +101,8 @@ class Session:
     async def close(self) -> None:
         """Close the connection; nothing can be called any more."""
         self._closed = True
+        for learning in self._learning.values():
+            learning.cancel()
         await self.channels.close()
 
     async def call(self, stub: _Stub, method: str, request: Message) -> Any:
@@ -186,10 +189,17 @@ class Session:
         return self.directory
 
     async def learn_anew(self, root: bytes) -> None:
-        """Ask again about one organization, unless that was done just now: it signed with an unknown key."""
-        clock = asyncio.get_running_loop().time()
-        if clock - self._asked_at.get(root, -_REFRESH_AT_MOST_EVERY) >= _REFRESH_AT_MOST_EVERY:
-            await self._ask_for([root])
+        """Ask again about one organization: it signed with a key that is not known. Not more often than each second."""
+        learning = self._learning.get(root)
+        if learning is None:
+            learning = self._learning[root] = asyncio.ensure_future(self._learn(root))
+            learning.add_done_callback(lambda _: self._learning.pop(root, None))
+        await asyncio.shield(learning)
+
+    async def _learn(self, root: bytes) -> None:
+        since = asyncio.get_running_loop().time() - self._asked_at.get(root, float("-inf"))
+        await asyncio.sleep(max(0.0, _REFRESH_AT_MOST_EVERY - since))
+        await self._ask_for([root])
 
     async def organizations(self) -> list[Organization]:
         """Every organization of the federation, verified."""

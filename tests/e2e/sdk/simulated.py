@@ -257,7 +257,7 @@ def seal(
     asked: Asked,
     records: list[record_pb2.Record] | None = None,
     *,
-    query: Signed[pb.Query] | None = None,
+    manifest_of: Signed[pb.Query] | None = None,
     signer: Party | None = None,
     counts: dict[str, int] | None = None,
     per_chunk: int = 0,
@@ -266,7 +266,7 @@ def seal(
     """The slice that an honest node would seal, unless told otherwise."""
     school = signer or asked.school
     held = asked.records if records is None else records
-    writer = SliceWriter(query or asked.query, signer=school.signer, key=school.signing, now=clock())
+    writer = SliceWriter(asked.query, signer=school.signer, key=school.signing, now=clock())
     chunks: list[bytes] = []
     size = per_chunk or max(len(held), 1)
     for start in range(0, len(held), size):
@@ -277,6 +277,7 @@ def seal(
         for each in held:
             counted[each.section] += 1
     covered = [_cover(asked.grant.payload, leaf, counted) for leaf in expand(asked.query.payload.sections)]
+    writer._query = manifest_of or asked.query
     rest, manifest = writer.finish(covered, slice_seq=7, now=clock(), next_page=next_page)
     return Sealed(writer.opening, [*chunks, *rest], manifest)
 

@@ -1,0 +1,510 @@
+"""A broker that lies, and a node that does: what the client believes, and what it says instead."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from permslip import statements as st
+from permslip._pb.permslip.v1 import guardian_pb2, provider_pb2, record_pb2, session_pb2, statement_pb2 as pb
+from permslip.client.guarding import AsyncGuardianClient
+from permslip.client.providing import AsyncClient
+from permslip.client.timeouts import Timeout
+from permslip.coverage import Held
+from permslip.errors import (
+    AuthorityError,
+    KeyRejectedError,
+    MalformedError,
+    PermslipError,
+    RefusedError,
+    SealError,
+    SignatureError,
+)
+from permslip.keyformat import PrincipalKind, StoredKeys
+from permslip.keys import SealingKey, SigningKey
+from permslip.linking import LearnerCard, check_link_mac, make_link_response, open_link_request
+from permslip.quantities import StatementId
+from permslip.reasons import Reason
+from permslip.slip import new_slip
+from tests.e2e.sdk.simulated import (
+    ALLOWED,
+    FEDERATION,
+    Asked,
+    Party,
+    Script,
+    SimulatedBroker,
+    World,
+    attendance,
+    clock,
+    seal,
+)
+
+pytestmark = pytest.mark.e2e
+
+Pieces = AsyncIterator[provider_pb2.Answer]
+
+
+async def collected(stream: AsyncIterator[object]) -> int:
+    return len([each async for each in stream])
+
+
+def many() -> list[record_pb2.Record]:
+    """Enough for several chunks."""
+    return [attendance(number, text="x" * 4000) for number in range(45)]
+
+
+# ---------------------------------------------------------------------------------- answers of a lying broker
+
+
+def from_query_before() -> Script:
+    """The answer to the query before this one, with this one's id."""
+    kept: list[provider_pb2.Answer] = []
+
+    async def swapped(asked: Asked) -> Pieces:
+        whole = seal(asked).answer(asked)
+        kept.append(whole)
+        if len(kept) == 1:
+            yield whole
+        else:
+            old = provider_pb2.Answer()
+            old.CopyFrom(kept[0])
+            old.query_id = asked.query.id
+            yield old
+
+    return swapped
+
+
+async def sealed_by_the_broker(asked: Asked) -> Pieces:
+    """The broker seals records of its own to the reply key."""
+    yield seal(asked, [attendance(1, text="Suspended")], signer=asked.world.broker).answer(asked)
+
+
+async def sealed_by_another_school(asked: Asked) -> Pieces:
+    other = next(each for each in asked.world.schools.values() if each is not asked.school)
+    yield seal(asked, signer=other).answer(asked)
+
+
+async def genuine_opening_with_chunks_of_the_brokers(asked: Asked) -> Pieces:
+    genuine, forged = seal(asked), seal(asked, [attendance(1, text="Suspended")])
+    yield asked.piece(opening=genuine.opening, chunks=forged.chunks, outcome=forged.outcome(asked))
+
+
+async def truncated(asked: Asked) -> Pieces:
+    sealed = seal(asked, many(), per_chunk=10)
+    yield asked.piece(opening=sealed.opening, chunks=sealed.chunks[:-1], outcome=sealed.outcome(asked))
+
+
+async def nothing_but_allowed(asked: Asked) -> Pieces:
+    yield asked.piece(outcome=provider_pb2.Outcome(refusal=ALLOWED))
+
+
+async def chunk_replayed(asked: Asked) -> Pieces:
+    sealed = seal(asked, many(), per_chunk=10)
+    chunks = [*sealed.chunks[:2], sealed.chunks[1], *sealed.chunks[2:]]
+    yield asked.piece(opening=sealed.opening, chunks=chunks, outcome=sealed.outcome(asked))
+
+
+async def chunks_reordered(asked: Asked) -> Pieces:
+    sealed = seal(asked, many(), per_chunk=10)
+    chunks = [sealed.chunks[1], sealed.chunks[0], *sealed.chunks[2:]]
+    yield asked.piece(opening=sealed.opening, chunks=chunks, outcome=sealed.outcome(asked))
+
+
+async def chunk_altered(asked: Asked) -> Pieces:
+    sealed = seal(asked)
+    chunk = bytearray(sealed.chunks[-1])
+    chunk[100] ^= 1
+    yield asked.piece(opening=sealed.opening, chunks=[bytes(chunk)], outcome=sealed.outcome(asked))
+
+
+async def chunk_before_the_opening(asked: Asked) -> Pieces:
+    sealed = seal(asked)
+    yield asked.piece(chunks=sealed.chunks)
+    yield asked.piece(opening=sealed.opening, outcome=sealed.outcome(asked))
+
+
+async def second_opening(asked: Asked) -> Pieces:
+    one, other = seal(asked), seal(asked)
+    yield asked.piece(opening=one.opening)
+    yield other.answer(asked)
+
+
+async def another_manifests_digest(asked: Asked) -> Pieces:
+    sealed = seal(asked)
+    outcome = sealed.outcome(asked)
+    outcome.manifest_sha256 = sha256(b"another").digest()
+    yield asked.piece(opening=sealed.opening, chunks=sealed.chunks, outcome=outcome)
+
+
+async def chunk_larger_than_allowed(asked: Asked) -> Pieces:
+    yield asked.piece(opening=seal(asked).opening, chunks=[bytes(70_000)])
+
+
+# ----------------------------------------------------------------------------------- answers of a lying node
+
+
+async def manifest_for_another_query(asked: Asked) -> Pieces:
+    yield seal(asked, manifest_of=replace(asked.query, id=StatementId(bytes(32)))).answer(asked)
+
+
+async def counts_more_than_came(asked: Asked) -> Pieces:
+    yield seal(asked, counts={"personal.attendance": 4}).answer(asked)
+
+
+async def counts_in_another_section(asked: Asked) -> Pieces:
+    yield seal(asked, counts={"transcript.grades": 3}).answer(asked)
+
+
+async def section_not_asked_for(asked: Asked) -> Pieces:
+    record = attendance(1)
+    record.section = "personal.health"
+    yield seal(asked, [record]).answer(asked)
+
+
+LIES: list[tuple[Script, type[PermslipError], str]] = [
+    (sealed_by_the_broker, AuthorityError, "not signed by the node"),
+    (sealed_by_another_school, AuthorityError, "not signed by the node"),
+    (genuine_opening_with_chunks_of_the_brokers, SealError, "altered"),
+    (truncated, SealError, "cut short"),
+    (nothing_but_allowed, SealError, "cut short"),
+    (chunk_replayed, SealError, "out of order"),
+    (chunks_reordered, SealError, "out of order"),
+    (chunk_altered, SealError, "altered"),
+    (chunk_before_the_opening, SealError, "before the opening"),
+    (second_opening, SealError, "second opening"),
+    (another_manifests_digest, SealError, "another manifest"),
+    (chunk_larger_than_allowed, MalformedError, "66048"),
+    (manifest_for_another_query, AuthorityError, "another query"),
+    (counts_more_than_came, SealError, "count the records of each section"),
+    (counts_in_another_section, SealError, "count the records of each section"),
+    (section_not_asked_for, SealError, "count the records of each section"),
+]
+WANTED = ["personal.attendance", "transcript.grades"]
+
+
+@pytest.mark.parametrize(("script", "error", "words"), LIES, ids=[each[0].__name__ for each in LIES])
+async def test_a_lie_is_an_error_of_records_and_a_fault_of_a_profile(
+    world: World,
+    broker: SimulatedBroker,
+    client: AsyncClient,
+    script: Script,
+    error: type[PermslipError],
+    words: str,
+) -> None:
+    world.consent("learner-17", "Lincoln")
+    broker.script = script
+
+    profile = await client.profile("learner-17", sections=WANTED)
+    with pytest.raises(error, match=words):
+        await collected(await client.record_stream("learner-17", sections=WANTED))
+
+    assert profile.entries == ()
+    assert {each.state for each in profile.coverage} == {Held.UNREACHABLE}
+    ((name, fault),) = profile.faults
+    assert name == "Lincoln"
+    assert isinstance(fault, error)
+
+
+async def test_a_swapped_answer_is_refused(world: World, broker: SimulatedBroker, client: AsyncClient) -> None:
+    world.consent("learner-17", "Lincoln")
+    broker.script = from_query_before()
+
+    honest = await client.profile("learner-17")
+    swapped = await client.profile("learner-17")
+
+    assert len(honest.attendance) == 3
+    assert swapped.entries == ()
+    assert isinstance(swapped.faults[0][1], AuthorityError)
+
+
+async def test_one_lying_school_costs_nothing_of_the_others(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    world.consent("learner-17")
+    broker.scripts["Birch"] = sealed_by_the_broker
+
+    profile = await client.profile("learner-17")
+
+    assert {each.node_name for each in profile.attendance} == {"Lincoln", "Cedar"}
+    assert [name for name, _ in profile.faults] == ["Birch"]
+
+
+async def test_an_answer_to_a_query_that_was_never_made_is_ignored(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    async def stray_first(asked: Asked) -> Pieces:
+        yield provider_pb2.Answer(query_id=bytes(32), outcome=provider_pb2.Outcome(refusal=ALLOWED))
+        yield seal(asked).answer(asked)
+        yield asked.refused(Reason.GRANT_REVOKED)
+
+    world.consent("learner-17", "Lincoln")
+    broker.script = stray_first
+
+    assert len((await client.profile("learner-17")).attendance) == 3
+
+
+async def test_a_broker_that_sends_more_than_there_is_room_for_is_cut_off(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    async def heeds_no_credit(asked: Asked) -> Pieces:
+        sealed = seal(asked, [attendance(number, text="x" * 4000) for number in range(400)], per_chunk=15)
+        yield asked.piece(opening=sealed.opening)
+        for chunk in sealed.chunks:
+            yield asked.piece(chunks=[chunk])
+
+    world.consent("learner-17", "Lincoln")
+    broker.script = heeds_no_credit
+
+    stream = await client.record_stream("learner-17", sections=["personal.attendance"])
+    await anext(aiter(stream))
+    assert await broker.cancelled.get() == broker.queries[0].id
+    with pytest.raises(MalformedError, match="room for"):
+        await collected(stream)
+
+
+async def test_records_that_were_handed_out_before_the_lie_were_genuine(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    async def lies_later(asked: Asked) -> Pieces:
+        sealed = seal(asked, many(), per_chunk=10)
+        yield asked.piece(opening=sealed.opening, chunks=[*sealed.chunks[:2], sealed.chunks[0]])
+
+    world.consent("learner-17", "Lincoln")
+    broker.script = lies_later
+
+    stream = await client.record_stream("learner-17", sections=["personal.attendance"])
+    first = [(await anext(aiter(stream))).record.record_id for _ in range(20)]
+    with pytest.raises(SealError):
+        await collected(stream)
+
+    assert first == [number.to_bytes(16, "big") for number in range(20)]
+    assert await broker.cancelled.get() == broker.queries[0].id
+
+
+# -------------------------------------------------------------------------------------------- certificates
+
+
+async def test_a_new_key_of_a_school_is_learned_while_its_answer_waits(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    world.consent("learner-17", "Lincoln")
+    await client.profile("learner-17")
+    school = world.schools["Lincoln"]
+    school.rotate()
+    broker.directory = [
+        session_pb2.DirectoryEntry(admission=each.admission, key_cert=school.cert) if _is(each, school) else each
+        for each in broker.directory
+    ]
+    before = broker.directory_calls
+
+    profile = await client.profile("learner-17")
+
+    assert len(profile.attendance) == 3
+    assert broker.directory_calls > before
+
+
+async def test_a_replaced_key_cannot_be_brought_back_with_its_old_certificate(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    world.consent("learner-17", "Lincoln")
+    school = world.schools["Lincoln"]
+    stolen = Party(school.name, school.kind, school.root, school.signing, school.sealing)
+    old = broker.directory
+    school.rotate()
+    broker.directory = [
+        session_pb2.DirectoryEntry(admission=each.admission, key_cert=school.cert) if _is(each, school) else each
+        for each in broker.directory
+    ]
+    await client.profile("learner-17")
+
+    async def signed_with_the_stolen_key(asked: Asked) -> Pieces:
+        yield seal(asked, [attendance(1, text="Suspended")], signer=stolen).answer(asked)
+
+    broker.directory, broker.script = old, signed_with_the_stolen_key
+    profile = await client.profile("learner-17")
+
+    assert profile.entries == ()
+    assert isinstance(profile.faults[0][1], KeyRejectedError)
+
+
+async def test_a_school_that_the_operator_never_admitted_is_not_believed(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    world.consent("learner-17", "Lincoln")
+    school = world.schools["Lincoln"]
+    broker.directory = [each for each in broker.directory if not _is(each, school)]
+
+    profile = await client.profile("learner-17")
+
+    assert profile.entries == ()
+    assert isinstance(profile.faults[0][1], KeyRejectedError)
+
+
+async def test_a_school_admitted_by_somebody_else_is_an_error(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    world.consent("learner-17", "Lincoln")
+    school = world.schools["Lincoln"]
+    broker.directory.append(
+        session_pb2.DirectoryEntry(admission=world.admission(school, by=SigningKey.generate()), key_cert=school.cert)
+    )
+
+    with pytest.raises(AuthorityError, match="operator"):
+        await client.profile("learner-17")
+
+
+async def test_another_broker_than_the_pinned_one_is_refused(world: World, broker: SimulatedBroker) -> None:
+    world.consent("learner-17", "Lincoln")
+    broker.broker_cert = Party("Other", pb.PRINCIPAL_KIND_BROKER).cert
+
+    async with AsyncClient(**broker.trust(), keys=world.provider.keys, cert=world.provider.cert) as client:
+        with pytest.raises(KeyRejectedError, match="another broker"):
+            await client.profile("learner-17")
+
+
+# ------------------------------------------------------------------------------------------------- grants
+
+
+def replace_grant(state: session_pb2.GrantState, world: World) -> None:
+    state.grant.CopyFrom(world.grants[-1].grant)
+
+
+def altered_grant(state: session_pb2.GrantState, world: World) -> None:
+    grant = pb.Grant.FromString(state.grant.payload)
+    grant.sections.append("voice")
+    state.grant.payload = grant.SerializeToString(deterministic=True)
+
+
+def endorsed_by_the_broker(state: session_pb2.GrantState, world: World) -> None:
+    grant, _ = world.by_id[state.grant_id]
+    state.endorsement.CopyFrom(world.endorsement(grant, world.broker))
+
+
+@pytest.mark.parametrize(
+    ("lie", "error"),
+    [(replace_grant, AuthorityError), (altered_grant, SignatureError), (endorsed_by_the_broker, AuthorityError)],
+)
+async def test_a_grant_that_was_not_signed_as_it_is_shown_is_an_error(
+    world: World,
+    client: AsyncClient,
+    lie: Callable[[session_pb2.GrantState, World], None],
+    error: type[PermslipError],
+) -> None:
+    world.consent("learner-17", "Lincoln")
+    world.consent("learner-18", "Lincoln")
+
+    lie(world.grants[0], world)
+
+    with pytest.raises(error):
+        _ = [each async for each in client.grants()]
+
+
+# ------------------------------------------------------------------------------------------------ linking
+
+
+async def test_the_brokers_own_key_in_place_of_the_schools_is_refused_at_linking(
+    world: World, broker: SimulatedBroker
+) -> None:
+    school = world.schools["Lincoln"]
+    slip = new_slip(school.root.public.raw)
+    relayed: list[guardian_pb2.RelayLinkRequest] = []
+
+    def listening(request: guardian_pb2.RelayLinkRequest) -> guardian_pb2.RelayLinkResponse:
+        relayed.append(request)
+        return guardian_pb2.RelayLinkResponse()
+
+    forged = replace_key(school, by=world.broker)
+    broker.directory = [
+        session_pb2.DirectoryEntry(admission=each.admission, key_cert=forged) if _is(each, school) else each
+        for each in broker.directory
+    ]
+    broker.relay = listening
+
+    async with guardian_of(broker) as guardian:
+        with pytest.raises(KeyRejectedError, match="not the one on the slip"):
+            await guardian.link(slip.text())
+
+    assert relayed == []
+
+
+async def test_an_answer_to_a_link_by_somebody_who_does_not_know_the_secret_is_refused(
+    world: World, broker: SimulatedBroker
+) -> None:
+    school = world.schools["Lincoln"]
+    slip = new_slip(school.root.public.raw)
+    card = LearnerCard(handle=bytes(16), learner_name="Mia", node_name="Lincoln", quorum_rule="any")
+
+    def guesses(request: guardian_pb2.RelayLinkRequest) -> guardian_pb2.RelayLinkResponse:
+        opened = open_link_request(
+            request.sealed_request,
+            sealing_key=school.sealing,
+            federation=FEDERATION,
+            node=school.root.public.raw,
+        )
+        sealed = make_link_response(opened, b"guess one.", card, signer=school.signer, key=school.signing, now=clock())
+        return guardian_pb2.RelayLinkResponse(sealed_response=sealed)
+
+    broker.relay = guesses
+
+    async with guardian_of(broker) as guardian:
+        with pytest.raises(AuthorityError, match="does not know the secret"):
+            await guardian.link(slip.text())
+
+
+async def test_an_honest_school_is_linked_and_a_broker_that_refuses_says_why(
+    world: World, broker: SimulatedBroker
+) -> None:
+    school = world.schools["Lincoln"]
+    slip = new_slip(school.root.public.raw)
+    card = LearnerCard(handle=b"h" * 16, learner_name="Mia Ortiz", node_name="Lincoln", quorum_rule="any")
+
+    def honestly(request: guardian_pb2.RelayLinkRequest) -> guardian_pb2.RelayLinkResponse:
+        opened = open_link_request(
+            request.sealed_request,
+            sealing_key=school.sealing,
+            federation=FEDERATION,
+            node=school.root.public.raw,
+        )
+        check_link_mac(opened, slip.secret)
+        sealed = make_link_response(opened, slip.secret, card, signer=school.signer, key=school.signing, now=clock())
+        return guardian_pb2.RelayLinkResponse(sealed_response=sealed)
+
+    async with guardian_of(broker) as guardian:
+        broker.relay = honestly
+        linked = await guardian.link(slip.text())
+        broker.relay = lambda _: guardian_pb2.RelayLinkResponse(
+            refusal=session_pb2.Refusal(code=pb.REASON_LINK_REFUSED)
+        )
+        with pytest.raises(RefusedError) as caught:
+            await guardian.link(slip.text())
+
+    assert (linked.handle, linked.learner) == (b"h" * 16, "Mia Ortiz")
+    assert caught.value.code == "LINK_REFUSED"
+
+
+def guardian_of(broker: SimulatedBroker) -> AsyncGuardianClient:
+    keys = StoredKeys(PrincipalKind.GUARDIAN, SigningKey.generate(), SealingKey.generate())
+    return AsyncGuardianClient(**broker.trust(), keys=keys, timeout=Timeout(connect=20, call=20))
+
+
+def replace_key(school: Party, *, by: Party) -> pb.Envelope:
+    """A certificate that names the school's root, and the broker's own keys; the broker can sign it only by itself."""
+    now = clock()
+    payload = pb.KeyCert(
+        federation=FEDERATION,
+        nonce=bytes(15) + b"1",
+        created_at=now,
+        root=by.root.public.raw,
+        signing_key=by.signing.public.raw,
+        sealing_key=by.sealing.public,
+        seq=9,
+        valid_until=now + 1_000_000,
+    )
+    return st.sign(st.KEY_CERT, payload, [by.root]).envelope
+
+
+def _is(entry: session_pb2.DirectoryEntry, party: Party) -> bool:
+    return pb.Admission.FromString(entry.admission.payload).root == party.root.public.raw
