@@ -277,6 +277,23 @@ def test_an_unsigned_integer_that_no_signed_one_can_hold_is_refused() -> None:
     assert refused(cover, "coverage").field == "coverage.returned"
 
 
+def test_zero_in_a_list_of_numbers_is_a_number() -> None:
+    world = World()
+    hello = pb.Hello(
+        federation=world.federation,
+        nonce=bytes(16),
+        created_at=world.now,
+        signer=world.operator.signer,
+        kind=pb.PRINCIPAL_KIND_OPERATOR,
+        broker=bytes(32),
+        server_nonce=bytes(48),
+        expires_at=world.now,
+        versions=[0, 1],
+    )
+
+    check_strictly(hello, "hello")
+
+
 def test_transport_messages_are_held_to_counts_and_lengths_alone() -> None:
     hello = node_pb2.NodeHello(pushes_held=2**63)
     check_bounds(hello, "hello")

@@ -476,6 +476,17 @@ def test_a_delegation_is_worth_no_more_than_who_gave_it(event: str, fed: Federat
     assert fed.reason(query, standings=standings) == Reason.DELEGATION_REVOKED
 
 
+def test_a_delegation_ends_with_the_admission_of_who_gave_it(fed: Federation) -> None:
+    first = fed.record(fed.delegation(fed.tutor, fed.consent, fed.club))
+    fed.record(fed.admission(fed.tutor, pb.PRINCIPAL_KIND_PROVIDER, valid_until=NOW + 100))
+    query = fed.query(fed.club, fed.consent, chain=[first])
+    facts = fed.facts_for(query)
+
+    reasons = [decide(facts, query, now=Millis(NOW + at)).reason for at in (99, 100)]
+
+    assert reasons == [Reason.ALLOWED, Reason.DELEGATION_REVOKED]
+
+
 # ---------------------------------------------------------------------------------------------- times
 
 
@@ -543,6 +554,14 @@ def test_a_decider_that_does_not_count_uses_allows(fed: Federation) -> None:
 
     assert limited.reason(limited.query(limited.tutor, limited.consent)) == Reason.ALLOWED
     assert fed.reason(fed.query(fed.tutor, fed.consent), uses=(10**6,)) == Reason.ALLOWED
+
+
+@pytest.mark.parametrize("uses", [(), (1, 1)])
+def test_uses_that_do_not_belong_to_the_chain_are_a_mistake_of_the_caller(uses: tuple[int, ...]) -> None:
+    fed = Federation(max_uses=3)
+
+    with pytest.raises(ValueError, match="zip"):
+        fed.reason(fed.query(fed.tutor, fed.consent), uses=uses)
 
 
 def test_each_link_of_a_chain_has_its_own_limit() -> None:

@@ -353,15 +353,27 @@ def test_what_was_recorded_is_restored_without_checking_signatures_again(good: d
         restored = st.restore(signed.kind, signed.id, signed.raw)
 
         assert (restored.id, restored.raw, restored.payload) == (signed.id, signed.raw, signed.payload)
+        assert restored.kind is signed.kind
 
 
 def test_stored_bytes_of_another_id_or_kind_are_refused(good: dict[str, st.Signed[Any]]) -> None:
     signed = good["query"]
 
-    with pytest.raises(MalformedError, match="id they were recorded under"):
-        st.restore(st.QUERY, seed("another"), signed.raw)
-    with pytest.raises(MalformedError, match="id they were recorded under"):
-        st.restore(st.RECEIPT, signed.id, signed.raw)
+    for kind, identifier in ((st.QUERY, seed("another")), (st.RECEIPT, signed.id)):
+        with pytest.raises(MalformedError, match="id they were recorded under") as caught:
+            st.restore(kind, identifier, signed.raw)
+        assert caught.value.field == f"stored {kind.name}"
+
+
+def test_stored_bytes_that_are_damaged_are_refused_by_what_they_were(good: dict[str, st.Signed[Any]]) -> None:
+    with pytest.raises(MalformedError) as caught:
+        st.restore(st.QUERY, good["query"].id, good["query"].raw[:-1])
+    assert caught.value.field == "stored query"
+
+    nothing = resigned(good["query"], b"\x0a\x01x")
+    with pytest.raises(MalformedError) as caught:
+        st.restore(st.QUERY, dsse.statement_id(st.QUERY.payload_type, nothing.payload), nothing.SerializeToString())
+    assert caught.value.field == "query.nonce"
 
 
 # ---------------------------------------------------------------------------------------------- strict decoding
