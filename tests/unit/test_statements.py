@@ -359,7 +359,8 @@ def test_what_was_recorded_is_restored_without_checking_signatures_again(good: d
 def test_stored_bytes_of_another_id_or_kind_are_refused(good: dict[str, st.Signed[Any]]) -> None:
     signed = good["query"]
 
-    for kind, identifier in ((st.QUERY, seed("another")), (st.RECEIPT, signed.id)):
+    wrong: list[tuple[st.Kind[Any], bytes]] = [(st.QUERY, seed("another")), (st.RECEIPT, signed.id)]
+    for kind, identifier in wrong:
         with pytest.raises(MalformedError, match="id they were recorded under") as caught:
             st.restore(kind, identifier, signed.raw)
         assert caught.value.field == f"stored {kind.name}"
