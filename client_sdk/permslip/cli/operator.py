@@ -12,10 +12,12 @@ import click
 from permslip import statements as st
 from permslip.armor import read_statement
 from permslip.cli.output import command_errors, emit, json_option, passphrase
+from permslip.errors import KeyRejectedError
 from permslip.keys import PublicKey, did_text
 
 if TYPE_CHECKING:
     from permslip.client.operating import AsyncOperatorClient
+    from permslip.client.settings import Settings
 
 __all__ = ["operator"]
 
@@ -44,32 +46,51 @@ def operator(context: click.Context, /, config: Path | None, **given: str | None
 
 
 @operator.command()
-@click.argument("did")
+@click.argument("did", required=False)
 @click.option("--kind", type=click.Choice(_KINDS), required=True, help="What the organization is.")
 @click.option("--name", required=True, help="Its name, as parents see it.")
 @click.option("--agreement", required=True, help="Id of the data agreement (NDPA or the like).")
-@click.option("--cert", type=click.Path(path_type=Path, dir_okay=False), help="Register this certificate as well.")
+@click.option(
+    "--cert", type=click.Path(path_type=Path, dir_okay=False), help="Register this certificate as well; it names DID."
+)
 @json_option
 @click.pass_obj
 @command_errors
-def admit(obj: Any, did: str, kind: str, name: str, agreement: str, cert: Path | None, as_json: bool) -> None:
-    """Admit the organization with the root key DID; ends a suspension.
+def admit(obj: Any, did: str | None, kind: str, name: str, agreement: str, cert: Path | None, as_json: bool) -> None:
+    """Admit the organization with the root key DID, or that of its certificate; ends a suspension.
 
-    Example: permslip operator admit did:key:z6Mk… --kind provider --name "Bright Tutors" --agreement NDPA-7
+    A certificate that came by mail is whose it says, not who sent it: compare the root key with the organization first.
+
+    Example: permslip operator admit --cert tutor.cert --kind provider --name "Bright Tutors" --agreement NDPA-7
 
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
-    root = PublicKey.from_did(did, field="DID").raw
+    envelope = read_statement(cert, st.KEY_CERT) if cert is not None else None
+    if envelope is not None:
+        root = st.verify(st.KEY_CERT, envelope, federation=_settings(obj).need("federation")).payload.root
+        if did not in (None, did_text(root)):
+            raise KeyRejectedError(f"{cert} is a certificate of {did_text(root)}.", remedy="Give one of DID's own.")
+    elif did is not None:
+        root = PublicKey.from_did(did, field="DID").raw
+    else:
+        raise click.UsageError("Name DID, or give --cert.")
 
     async def act(client: AsyncOperatorClient) -> str:
         signed = await client.admit(root, kind=kind, name=name, agreement_id=agreement)
-        if cert is not None:
-            await client.register([read_statement(cert, st.KEY_CERT)])
+        if envelope is not None:
+            await client.register([envelope])
         return signed.id.hex()
 
     identifier = _run(obj, act)
-    document = {"admitted": did, "kind": kind, "name": name, "statement_id": identifier, "registered": str(cert or "")}
-    emit(as_json, document, f"admitted {name} ({kind})\n{did}")
+    admitted = did_text(root)
+    document = {
+        "admitted": admitted,
+        "kind": kind,
+        "name": name,
+        "statement_id": identifier,
+        "registered": str(cert or ""),
+    }
+    emit(as_json, document, f"admitted {name} ({kind})\n{admitted}")
 
 
 @operator.command()
@@ -128,12 +149,17 @@ def status(obj: Any, as_json: bool) -> None:
     emit(as_json, found.to_dict(), "\n".join(lines))
 
 
-def _run(obj: Any, act: Callable[[AsyncOperatorClient], Awaitable[R]]) -> R:
-    from permslip.client.operating import AsyncOperatorClient
+def _settings(obj: Any) -> Settings:
     from permslip.client.settings import load_settings
 
     config, given = obj
-    settings = load_settings(file=config, given=given)
+    return load_settings(file=config, given=given)
+
+
+def _run(obj: Any, act: Callable[[AsyncOperatorClient], Awaitable[R]]) -> R:
+    from permslip.client.operating import AsyncOperatorClient
+
+    settings = _settings(obj)
 
     async def session() -> R:
         async with AsyncOperatorClient(
