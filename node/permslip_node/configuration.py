@@ -175,7 +175,7 @@ class NodeSettings:
         quorum: the rule where a learner has none of her own: ``any`` guardian, or ``all`` of them.
         origin: name of the node's ledger in checkpoints; ``<federation>/node/<root>`` unless given.
         passphrase_file: of a protected key file.
-        ready_file: written once the node is attached to a broker for the first time.
+        ready_file: written once the node may answer for the first time: attached, caught up, with a fresh lease.
     """
 
     key_file: Path
@@ -203,7 +203,7 @@ class NodeSettings:
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> NodeSettings:
-    """Read and check a node's configuration. A relative SQLite file is beside the configuration file.
+    """Read and check a node's configuration.
 
     Raises:
         ConfigurationError: names the key.

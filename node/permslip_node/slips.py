@@ -184,9 +184,7 @@ class Slips:
                 raise AuthorityError("link: the slip was used by another key.")
         with reading(self._engine) as connection:
             authority = read_authority(connection, handle, default_rule=self._default_rule)
-        person = _person(authority, person_id)
-        if authority is None or person is None or (why := _unfit(authority, person, now)):
-            raise AuthorityError(f"link: {why if person is not None else 'the person is gone'}.")
+        authority, person = _entitled(authority, person_id, now)
         _log.info("person_linked", key=key.hex())
         return make_link_response(
             request, secret, self._card(authority, person, now), signer=identity.signer, key=identity.key, now=now
@@ -226,9 +224,7 @@ class Slips:
             salt = connection.execute(
                 select(family.salt).where(family.handle == handle, family.person_id == person_id)
             ).scalar_one()
-        person = _person(authority, person_id)
-        if authority is None or person is None or (why := _unfit(authority, person, now)):
-            raise AuthorityError(f"link: {why if person is not None else 'the person is gone'}.")
+        authority, person = _entitled(authority, person_id, now)
         holder = next((each for each in authority.persons if key in (*each.keys, *each.retired_keys)), None)
         if holder is not None and (holder.person_id != person_id or key in holder.retired_keys):
             raise AuthorityError("link: the key is another person's already, or was retired.")
@@ -282,6 +278,20 @@ def _person(authority: Authority | None, person_id: str) -> Guardian | None:
     if authority is None:
         return None
     return next((each for each in authority.persons if each.person_id == person_id), None)
+
+
+def _entitled(authority: Authority | None, person_id: str, now: Millis) -> tuple[Authority, Guardian]:
+    """Learner and person, when the person may be linked.
+
+    Raises:
+        AuthorityError: she may not, or is no longer of the family.
+    """
+    person = _person(authority, person_id)
+    if authority is None or person is None:
+        raise AuthorityError("link: the person is no longer of the family.")
+    if why := _unfit(authority, person, now):
+        raise AuthorityError(f"link: {why}.")
+    return authority, person
 
 
 def _unfit(authority: Authority | None, person: Guardian, now: Millis) -> str:
