@@ -64,7 +64,8 @@ from permslip_broker.pushes import Pushes
 from permslip_broker.recording import Recorder
 from permslip_broker.refused_requests import RefusedRequests
 from permslip_broker.replays import Replays
-from permslip_broker.routing import Routing, RoutingLimits
+from permslip_broker.routing import Routing
+from permslip_broker.routing_limits import RoutingLimits
 from permslip_broker.schema import broker_tables
 from permslip_broker.sessions import Sessions
 

@@ -39,7 +39,8 @@ from permslip_broker.identity import Identity
 from permslip_broker.links import Links
 from permslip_broker.methods import Context
 from permslip_broker.pushes import Pushes
-from permslip_broker.routing import Routing, RoutingLimits
+from permslip_broker.routing import Routing
+from permslip_broker.routing_limits import RoutingLimits
 
 __all__ = ["Attach"]
 

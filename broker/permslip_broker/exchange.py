@@ -23,7 +23,8 @@ from permslip_broker.greetings import PERSONS, Caller, Greetings
 from permslip_broker.methods import Context
 from permslip_broker.open_queries import Requester
 from permslip_broker.outcomes import refusal
-from permslip_broker.routing import Routing, RoutingLimits
+from permslip_broker.routing import Routing
+from permslip_broker.routing_limits import RoutingLimits
 
 __all__ = ["Exchange"]
 

@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from permslip.errors import PermslipError
+from permslip.errors import PermslipError, UnavailableError
 from permslip.hosting.facts_store import FactStore
 from permslip.hosting.ledger import Draft, Ledger, Recorded
 from permslip.hosting.logs import get_log
@@ -63,6 +63,31 @@ class Recorder:
         """
         self._append_waiting()
         return await asyncio.shield(self._submit(drafts, then))
+
+    def begin(self, drafts: Sequence[Draft], then: Then, otherwise: Callable[[PermslipError], None]) -> None:
+        """Append entries as one unit without waiting: the way of queries, which must lose no turn of the event loop.
+
+        Args:
+            drafts: of one batch.
+            then: called when they are on the disk.
+            otherwise: called when they were not recorded.
+        """
+        self._append_waiting()
+        try:
+            future = self._submit(drafts, then)
+        except PermslipError as error:
+            otherwise(error)
+            return
+
+        def ended(done: asyncio.Future[list[Recorded]]) -> None:
+            error = None if done.cancelled() else done.exception()
+            if isinstance(error, PermslipError):
+                otherwise(error)
+            elif error is not None:
+                _log.error("append_failed", exc_info=error)
+                otherwise(UnavailableError("the entries were not recorded."))
+
+        future.add_done_callback(ended)
 
     def append_soon(self, draft: Draft) -> None:
         """Append an entry that nobody waits for."""

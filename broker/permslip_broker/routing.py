@@ -17,16 +17,15 @@ Example::
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, session_pb2, statement_pb2 as pb
-from permslip.bounds import check_bounds
 from permslip.dsse import statement_id
 from permslip.errors import MalformedError, PermslipError, RefusedError
-from permslip.hosting.logs import get_log
+from permslip.hosting.ledger import Recorded
+from permslip.hosting.logs import get_log, query_text
 from permslip.hosting.refusals import refusal_of
 from permslip.reasons import Reason
 from permslip_broker.attachments import AttachedNode, Attachments
@@ -35,48 +34,18 @@ from permslip_broker.deciding import Deciding
 from permslip_broker.entries import answered
 from permslip_broker.open_queries import OpenQueries, OpenQuery, Relayed, Requester
 from permslip_broker.outcomes import refusal, refused_answer
+from permslip_broker.pieces import check_piece, outcome_reason
 from permslip_broker.recording import Recorder
 from permslip_broker.refused_requests import RefusedRequests
+from permslip_broker.routing_limits import RoutingLimits, Tally
 
-__all__ = ["Routing", "RoutingLimits"]
+__all__ = ["Routing"]
 
 _log = get_log(__name__)
 
 # What a frame weighs beside its sealed bytes, for the outbox.
 _FRAME_BYTES: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingLimits:
-    """What one requester and one answer may take.
-
-    Args:
-        max_open: queries that may be open on one stream.
-        default_deadline, max_deadline: milliseconds.
-        high_water: bytes that may wait for one requester before its answers get no more credit.
-        memory: bytes that may wait for all requesters before new queries are refused.
-        first_credit, answer_credit: see :class:`permslip_broker.credit.CreditFlow`.
-        quiet_within: seconds that :meth:`Routing.quiet` gives a requester to take what was already being written.
-    """
-
-    max_open: int = 512
-    default_deadline: int = 30_000
-    max_deadline: int = 120_000
-    high_water: int = 4 << 20
-    memory: int = 256 << 20
-    first_credit: int = 72 << 10
-    answer_credit: int = 256 << 10
-    quiet_within: float = 2.0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was routed since the start; read by the metrics."""
-
-    decided: Counter[Reason] = field(default_factory=Counter)
-    answered: Counter[Reason] = field(default_factory=Counter)
-    relayed_bytes: int = 0
-    stray_answers: int = 0
+_DIGEST_BYTES: Final = 32
 
 
 class Routing:
@@ -103,7 +72,7 @@ class Routing:
         self._flow = CreditFlow(limits.first_credit, limits.answer_credit)
         self._open = OpenQueries()
         self._requesters: set[Requester] = set()
-        self._recording: set[asyncio.Task[None]] = set()
+        self._recording = 0
         self._draining = False
         self._idle = asyncio.Event()
         self.tally = Tally()
@@ -137,7 +106,7 @@ class Routing:
         requester.writing = []
         requester.written.set()
         self._requesters.discard(requester)
-        self._notice_idle()
+        self._idle.set()
 
     def accept(self, requester: Requester, calls: Sequence[provider_pb2.QueryCall]) -> None:
         """Decide a batch of queries, record all decisions with one append, then route or refuse each."""
@@ -159,10 +128,14 @@ class Routing:
             entries.append(entry)
             self._register(entry)
         if entries:
+            # Log before release: nothing is routed before its decision is on the disk.
+            self._recording += 1
             requester.recording += len(entries)
-            task = asyncio.ensure_future(self._record(entries))
-            self._recording.add(task)
-            task.add_done_callback(self._recording_ended)
+            self._recorder.begin(
+                [self._deciding.draft(each) for each in entries],
+                partial(self._all_recorded, requester, entries),
+                partial(self._none_recorded, requester, entries),
+            )
 
     def cancel(self, requester: Requester, query_id: bytes) -> None:
         """The requester gave up on one query."""
@@ -189,13 +162,13 @@ class Routing:
                 self._forget(entry)
                 if entry.ended == Reason.ALLOWED:
                     self._record_answer(entry, Reason.ALLOWED, entry.drained)
-                    whole.append(_short(entry))
+                    whole.append(query_text(entry.query.id))
                 else:
                     self._ended_early(entry, entry.ended or Reason.INTERNAL, entry.drained)
         if whole:
             # One line for all: a line for each would cost as much as deciding them.
             _log.info("answers_passed_on", query_ids=whole)
-        self._notice_idle()
+        self._idle.set()
 
     # ------------------------------------------------------------------------------------- nodes
 
@@ -204,12 +177,12 @@ class Routing:
         entry = node.open.get(answer.query_id)
         if entry is None:
             self.tally.stray_answers += 1
-            _log.debug("stray_answer", query_id=answer.query_id[:8].hex(), node=node.root.hex())
+            _log.debug("stray_answer", query_id=query_text(answer.query_id), node=node.root.hex())
             return
         last = answer.HasField("outcome")
         sealed = sum(map(len, answer.chunks))
         try:
-            check_bounds(answer, "answer")
+            check_piece(answer, sealed)
             if answer.HasField("opening"):
                 if entry.opened:
                     raise MalformedError("came twice.", field="answer.opening")
@@ -219,7 +192,7 @@ class Routing:
             if not self._flow.relayed(entry, sealed):
                 raise MalformedError("more bytes than the node has credit for.", field="answer.chunks")
         except MalformedError as error:
-            _log.warning("answer_refused", query_id=_short(entry), node=node.root.hex(), detail=str(error))
+            _log.warning("answer_refused", query_id=query_text(entry.query.id), node=node.root.hex(), detail=str(error))
             self._end(entry, Reason.INTERNAL)
             return
         if last:
@@ -229,8 +202,9 @@ class Routing:
         entry.requester.outbox.put(Relayed(reply, entry, sealed, last), sealed + _FRAME_BYTES)
         if last:
             # Still registered until it is written: a revocation must find what waits.
-            entry.ended = _reason_of(answer.outcome)
-            entry.manifest_sha256 = answer.outcome.manifest_sha256
+            entry.ended = outcome_reason(answer.outcome)
+            digest = answer.outcome.manifest_sha256
+            entry.manifest_sha256 = digest if len(digest) == _DIGEST_BYTES else b""
             self._release(entry)
 
     # ------------------------------------------------------------------------------------- changes
@@ -300,23 +274,23 @@ class Routing:
         loop = asyncio.get_running_loop()
         entry.timer = loop.call_at(entry.ends_at, self._end, entry, Reason.TIMED_OUT)
 
-    async def _record(self, entries: list[OpenQuery]) -> None:
-        """Log before release: nothing is routed before its decision is on the disk."""
-        try:
-            recorded = await self._recorder.append(*[self._deciding.draft(each) for each in entries])
-        except PermslipError as error:
-            _log.error("decisions_not_recorded", queries=len(entries), detail=str(error))
-            # Only a clock that is behind is a reason of its own; what else failed is in the log.
-            why = refusal_of(error) if isinstance(error, RefusedError) else refusal(Reason.INTERNAL)
-            for entry in entries:
-                self._not_recorded(entry, why)
-            return
-        finally:
-            for entry in entries:
-                entry.requester.recording -= 1
+    def _all_recorded(self, requester: Requester, entries: Sequence[OpenQuery], recorded: Sequence[Recorded]) -> None:
+        self._recording -= 1
+        requester.recording -= len(entries)
         for entry, each in zip(entries, recorded, strict=True):
             entry.position = each.position
             self._recorded(entry)
+        self._idle.set()
+
+    def _none_recorded(self, requester: Requester, entries: Sequence[OpenQuery], error: PermslipError) -> None:
+        self._recording -= 1
+        requester.recording -= len(entries)
+        _log.error("decisions_not_recorded", queries=len(entries), detail=str(error))
+        # Only a clock that is behind is a reason of its own; what else failed is in the log.
+        why = refusal_of(error) if isinstance(error, RefusedError) else refusal(Reason.INTERNAL)
+        for entry in entries:
+            self._not_recorded(entry, why)
+        self._idle.set()
 
     def _not_recorded(self, entry: OpenQuery, why: session_pb2.Refusal) -> None:
         self._deciding.undecided(entry)
@@ -333,7 +307,7 @@ class Routing:
                 entry.ended = verdict
                 self._forget(entry)
                 entry.requester.say(refused_answer(entry.query.id, verdict, entry.decision.sections))
-            _log.info("query_refused", query_id=_short(entry), reason=verdict.name)
+            _log.info("query_refused", query_id=query_text(entry.query.id), reason=verdict.name)
         elif entry.ended is not None:
             self._ended_early(entry, entry.ended, 0)
         elif entry.stale and (reason := self._deciding.still_holds(entry)) != Reason.ALLOWED:
@@ -394,7 +368,7 @@ class Routing:
         if entry.requester.open.get(entry.query.id) is entry:
             del entry.requester.open[entry.query.id]
         self._release(entry)
-        self._notice_idle()
+        self._idle.set()
 
     def _release(self, entry: OpenQuery) -> None:
         """Its node has a place free."""
@@ -421,34 +395,14 @@ class Routing:
             )
         )
 
-    def _recording_ended(self, task: asyncio.Task[None]) -> None:
-        self._recording.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("recording_failed", exc_info=error)
-        self._notice_idle()
-
     def _ended_early(self, entry: OpenQuery, reason: Reason, sealed_bytes: int) -> None:
         self._record_answer(entry, reason, sealed_bytes)
-        _log.info("answer_ended", query_id=_short(entry), reason=reason.name, sealed_bytes=sealed_bytes)
+        _log.info("answer_ended", query_id=query_text(entry.query.id), reason=reason.name, sealed_bytes=sealed_bytes)
 
     def _node_detached(self, node: AttachedNode) -> None:
         self._end_all([(entry, Reason.UNREACHABLE) for entry in (*node.open.values(), *node.waiting)])
-
-    def _notice_idle(self) -> None:
-        self._idle.set()
 
 
 def _id_of(envelope: pb.Envelope) -> bytes:
     """What a query is called even if it cannot be believed: the digest of what would be signed."""
     return statement_id(envelope.payload_type, envelope.payload)
-
-
-def _short(entry: OpenQuery) -> str:
-    return entry.query.id[:8].hex()
-
-
-def _reason_of(outcome: provider_pb2.Outcome) -> Reason:
-    try:
-        return Reason(outcome.refusal.code)
-    except ValueError:
-        return Reason.INTERNAL

@@ -39,7 +39,7 @@ from permslip.reasons import Reason
 from permslip.statements import Signed
 from permslip_broker.app import Broker, open_broker
 from permslip_broker.configuration import BrokerSettings
-from permslip_broker.routing import RoutingLimits
+from permslip_broker.routing_limits import RoutingLimits
 from tests.federation.consents import Asked, make_grant, make_query, make_revocation
 from tests.federation.principals import Organization, Person, admit
 from tests.federation.requester import Requester, open_requester, say_hello

@@ -6,7 +6,7 @@ import asyncio
 
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, session_pb2
 from permslip.reasons import Reason
-from permslip_broker.routing import RoutingLimits
+from permslip_broker.routing_limits import RoutingLimits
 from tests.e2e.broker.small_federation import SmallFederation
 from tests.federation.consents import Asked
 from tests.federation.requester import query_call

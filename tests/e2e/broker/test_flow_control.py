@@ -9,7 +9,7 @@ import pytest
 from permslip._pb.permslip.v1 import provider_pb2
 from permslip.reasons import Reason
 from permslip_broker.credit import CHUNK
-from permslip_broker.routing import RoutingLimits
+from permslip_broker.routing_limits import RoutingLimits
 from tests.e2e.broker.small_federation import SmallFederation
 from tests.federation.consents import Asked
 from tests.federation.requester import query_call
