@@ -85,7 +85,9 @@ def _access_row(access: Access, answer: Reason | None) -> tuple[str, str, str, s
     sections = [path for path, _ in access.sections]
     shown = ", ".join(sections[:1]) + (f" and {len(sections) - 1} more" if len(sections) > 1 else "")
     when = time_text(access.recorded_at)[11:19]
-    return when, access.requester_name, access.reason.name, answer.name if answer is not None else "", shown
+    # A replay has the id of the query that it repeats; the node's answer was to that one.
+    said = answer.name if answer is not None and access.reason == Reason.ALLOWED else ""
+    return when, access.requester_name, access.reason.name, said, shown
 
 
 def _verified(stage: Stage, note: bytes) -> Checkpoint:
