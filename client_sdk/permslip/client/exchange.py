@@ -218,7 +218,7 @@ class Exchange:
             stream.give_back()
 
     async def close(self) -> None:
-        """End every stream."""
+        """End every stream; those who wait for one are told that the client was closed."""
         if self._connecting is not None:
             self._connecting.cancel()
         for stream in list(self._streams):
@@ -241,7 +241,7 @@ class Exchange:
                 if isinstance(error, RefusedError) and (error.code != "HELLO_REFUSED" or attempt):
                     raise
                 wait = backoff(attempt)
-                if loop.time() + wait >= give_up:
+                if self._session.is_closed or loop.time() + wait >= give_up:
                     raise
                 attempt += 1
                 await asyncio.sleep(wait)

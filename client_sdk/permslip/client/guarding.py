@@ -104,6 +104,7 @@ class AsyncGuardianClient:
 
     async def aclose(self) -> None:
         """End the connection."""
+        self._session.end()
         await self._reader.close()
         await self._session.close()
 

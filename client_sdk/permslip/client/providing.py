@@ -93,6 +93,7 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """End the stream and the connection; open answers end as cancelled."""
+        self._session.end()
         await self._reader.close()
         await self._session.close()
 

@@ -98,6 +98,10 @@ class Session:
         """The key that the broker's certificate names; empty until :meth:`greet` was called."""
         return self._broker_key
 
+    def end(self) -> None:
+        """Call nothing any more."""
+        self._closed = True
+
     async def close(self) -> None:
         """Close the connection; nothing can be called any more."""
         self._closed = True

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict
 
 import grpc
+import trustme
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import (
@@ -65,6 +66,8 @@ class Party:
     signing: SigningKey = field(default_factory=SigningKey.generate)
     sealing: SealingKey = field(default_factory=SealingKey.generate)
     seq: int = 1
+    federation: str = FEDERATION
+    lifetime: int = 30 * DAY
 
     @property
     def did(self) -> str:
@@ -83,14 +86,14 @@ class Party:
     def cert(self) -> pb.Envelope:
         now = clock()
         payload = pb.KeyCert(
-            federation=FEDERATION,
+            federation=self.federation,
             nonce=os.urandom(16),
             created_at=now,
             root=self.root.public.raw,
             signing_key=self.signing.public.raw,
             sealing_key=self.sealing.public,
             seq=self.seq,
-            valid_until=now + 30 * DAY,
+            valid_until=now + self.lifetime,
         )
         return st.sign(st.KEY_CERT, payload, [self.root]).envelope
 
@@ -313,8 +316,9 @@ class SimulatedBroker(
 ):
     """Serves on a free port of this machine; what it answers is for the test to say."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, world: World, *, tls: trustme.LeafCert | None = None) -> None:
+        self.world, self._tls = world, tls
+        self.refuse_next_reads = 0
         self.script: Script = honest
         self.scripts: dict[str, Script] = {}
         self.secret = os.urandom(32)
@@ -355,7 +359,13 @@ class SimulatedBroker(
         session_pb2_grpc.add_SessionServiceServicer_to_server(self, self._server)
         provider_pb2_grpc.add_ProviderServiceServicer_to_server(self, self._server)
         guardian_pb2_grpc.add_GuardianServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if self._tls is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            chain = b"".join(each.bytes() for each in self._tls.cert_chain_pems)
+            credentials = grpc.ssl_server_credentials([(self._tls.private_key_pem.bytes(), chain)])
+            self.port = self._server.add_secure_port(address, credentials)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -407,6 +417,9 @@ class SimulatedBroker(
         self, request: provider_pb2.ListGrantsRequest, context: Any
     ) -> provider_pb2.ListGrantsResponse:
         self._greeted(request.hello)
+        if self.refuse_next_reads:
+            self.refuse_next_reads -= 1
+            await abort(context, Reason.HELLO_REFUSED)
         start = int.from_bytes(request.page.token, "big")
         end = start + 2  # small pages, so that paging is always driven
         following = end.to_bytes(4, "big") if end < len(self.world.grants) else b""
