@@ -45,6 +45,7 @@ class AnswerEntries:
     def __init__(self, recording: Recording, node: bytes) -> None:
         self._recording, self._node = recording, node
         self._open: set[asyncio.Future[list[Recorded]]] = set()
+        self._broken_off: set[bytes] = set()
         self._second, self._refusals = 0.0, 0
 
     def answered(self, answer: OpenAnswer, reason: Reason) -> None:
@@ -57,6 +58,8 @@ class AnswerEntries:
             sealed_bytes=answer.released,
         )
         released = answer.released
+        if reason != Reason.ALLOWED:
+            self._broken_off.add(query_id)
 
         def close(connection: Connection, _position: Position) -> None:
             close_answer(connection, query_id, reason=reason, released=released)
@@ -69,8 +72,12 @@ class AnswerEntries:
                 write=close if answer.is_counted else None,
                 despite_clock=True,
             ),
-            query_text(query_id),
+            query_id,
         )
+
+    def broke_off(self, query_id: bytes) -> bool:
+        """Whether an answer ended early, and the entry that says so is not on the disk yet."""
+        return query_id in self._broken_off
 
     def refused_request(self, envelope: pb.Envelope, error: PermslipError) -> None:
         """A query that could not even be decided."""
@@ -86,28 +93,30 @@ class AnswerEntries:
             method="Attach.query",
             request_sha256=sha256(envelope.SerializeToString(deterministic=True)).digest(),
         )
-        self._append(Draft("request_refused", body, despite_clock=True), "")
+        self._append(Draft("request_refused", body, despite_clock=True), b"")
 
     async def settled(self) -> None:
         """Wait until everything is on the disk."""
         if self._open:
             await asyncio.wait(self._open)
 
-    def _append(self, draft: Draft, query: str) -> None:
+    def _append(self, draft: Draft, query_id: bytes) -> None:
         try:
             future = self._recording.ledger.submit(draft)
         except PermslipError as error:
-            _log.error("entry_lost", query_id=query, error=error.message)
+            self._broken_off.discard(query_id)
+            _log.error("entry_lost", query_id=query_text(query_id), error=error.message)
             return
         self._open.add(future)
-        future.add_done_callback(lambda done: self._appended(done, query))
+        future.add_done_callback(lambda done: self._appended(done, query_id))
 
-    def _appended(self, future: asyncio.Future[list[Recorded]], query: str) -> None:
+    def _appended(self, future: asyncio.Future[list[Recorded]], query_id: bytes) -> None:
         self._open.discard(future)
+        self._broken_off.discard(query_id)
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
             self._recording.committed(future.result())
         else:
-            _log.error("entry_lost", query_id=query, error=type(error).__name__, exc_info=error)
+            _log.error("entry_lost", query_id=query_text(query_id), error=type(error).__name__, exc_info=error)

@@ -164,7 +164,7 @@ class Answerer:
         for number, each in enumerate(routed, start=1):
             answer = self._opened(stream, each)
             if answer is not None:
-                self._end_resumed(answer)
+                self._note_resumed(answer)
                 opened.append(answer)
             if not number % _YIELD_AFTER:
                 await asyncio.sleep(0)
@@ -222,12 +222,17 @@ class Answerer:
             place=page.place if page is not None else START,
         )
 
-    def _end_resumed(self, answer: OpenAnswer) -> None:
-        """Who resumes an answer that is still open lost it: its connection broke, and nobody has told this node yet."""
+    def _note_resumed(self, answer: OpenAnswer) -> None:
+        """Who resumes an answer that is still open has lost it: the connection broke, and nobody told this node yet."""
         query = answer.query.payload
-        earlier = self._answers.get(query.continues) if answer.page is None else None
+        if not query.continues or answer.page is not None:
+            return
+        earlier = self._answers.get(query.continues)
         if earlier is not None and earlier.query.payload.signer.root == query.signer.root:
             self._stop(earlier, Reason.CANCELLED)
+            answer.resumes = True
+        elif self._entries.broke_off(query.continues):
+            answer.resumes = True
 
     def _page(self, query: pb.Query, now: Millis) -> PageToken:
         token = open_token(self._identity.page_key, query.page)

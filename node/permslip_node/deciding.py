@@ -127,7 +127,14 @@ class Decider:
         links = (facts.grant, *facts.delegations)
         if not is_counted(links):
             return facts, None
-        account = read_account(connection, links, answer.query, paged=answer.page is not None, now=self._clock())
+        account = read_account(
+            connection,
+            links,
+            answer.query,
+            paged=answer.page is not None,
+            resumed=answer.resumes,
+            now=self._clock(),
+        )
         facts = gather(reader, answer.query, seen=answer.seen, unfit=unfit, uses=account.uses, use_cost=account.cost)
         return facts, account
 

@@ -57,6 +57,7 @@ class OpenAnswer:
         until: monotonic milliseconds by which it must be answered.
         seen: this query was decided before.
         page: its page token, opened.
+        resumes: it continues an answer that broke off so lately that the ledger does not say so yet.
         facts, decision: as of the last decision.
         again: facts and decision made again under the head's lock, if they were; taken over after the commit.
         writer: seals the slice, once the query is allowed.
@@ -81,6 +82,7 @@ class OpenAnswer:
     credit: int
     seen: bool = False
     page: PageToken | None = None
+    resumes: bool = False
     facts: Facts = field(default_factory=lambda: Facts(0))
     decision: Decision = field(default_factory=lambda: Decision(Reason.INTERNAL, ()))
     again: tuple[Facts, Decision] | None = None

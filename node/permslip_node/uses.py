@@ -4,8 +4,7 @@ Rules:
 
 - Only grants and delegations with ``max_uses`` are counted; every such link of the chain is debited.
 - One use is one query with its pages and its resumes: ``continues`` names the first of them and costs nothing for an
-  hour, if it is a page of this node's own making, or unless the first one's answer was given whole. (One that is still
-  open is ended by who resumes it: the reader learns of a broken connection before the node does.)
+  hour, if it is a page of this node's own making, or if the first one's answer broke off.
 - ``retry_of`` costs nothing if the ledger shows that the first try ended without one byte having left; once. After a
   crash nobody knows what left, so it shows nothing.
 - What a decision counted by is a subject of the ledger (:func:`uses_subject`): of two queries that race for the last
@@ -111,7 +110,13 @@ def uses_subject(identifier: bytes) -> bytes:
 
 
 def read_account(
-    connection: Connection, links: tuple[Link, ...], query: Signed[pb.Query], *, paged: bool, now: Millis
+    connection: Connection,
+    links: tuple[Link, ...],
+    query: Signed[pb.Query],
+    *,
+    paged: bool,
+    resumed: bool = False,
+    now: Millis,
 ) -> Account:
     """What a query costs, as the transaction sees it.
 
@@ -120,6 +125,7 @@ def read_account(
         links: the chain, from the grant down.
         query: verified.
         paged: its page token was opened, and is of the query that it continues.
+        resumed: the answer that it continues broke off so lately that the ledger does not say so yet.
         now: the node's clock.
     """
     ids = [link.id for link in links if link is not None and link.payload.max_uses]
@@ -129,7 +135,7 @@ def read_account(
     uses = tuple(used.get(link.id, 0) if link is not None else 0 for link in links)
     payload = query.payload
     if payload.continues and (first := _earlier(connection, payload.continues, query)) is not None:
-        broke_off = first.ended != int(Reason.ALLOWED)
+        broke_off = resumed or first.ended not in (0, int(Reason.ALLOWED))
         if (paged or broke_off) and now < first.decided_at + PAGES_LAST:
             return Account(links, uses, 0, bytes(first.first_id))
     elif payload.retry_of and (first := _earlier(connection, payload.retry_of, query)) is not None:
