@@ -50,6 +50,21 @@ def is_whole(profile: Profile, *schools: SchoolProcess) -> bool:
     )
 
 
+def own_cable(district: District) -> Cable:
+    """Between the reader and the broker."""
+    return Cable(int(district.address.rpartition(":")[2]))
+
+
+async def until_some_arrived(client: AsyncClient, query_id: bytes) -> None:
+    """Wait until the first bytes of an answer are in the reader's own hands."""
+
+    def arrived() -> bool:
+        stream = client._reader._exchange._current
+        return stream is not None and query_id in stream._open and stream._open[query_id]._released
+
+    await until(arrived, "the reader has the first bytes")
+
+
 async def last_query(district: District, school: SchoolProcess, grant: Signed[pb.Grant]) -> bytes:
     """The last query under a grant that the node decided."""
 
@@ -134,20 +149,25 @@ async def test_a_broker_that_is_killed_and_started_again_costs_the_reader_nothin
     """The SDK asks again by itself; both attempts are one use."""
     high, platform = district.schools
     grants = [*await district.consent(high, max_uses=1), *await district.consent(platform)]
-    async with district.client() as client:
-        views = await views_of(client, grants)
-        before = [district.attachments(each) for each in district.schools]
-        high.cable.hold("up", after=SOME)
-        asking = asyncio.ensure_future(client.profile(views, sections=SECTIONS))
-        await asyncio.to_thread(high.cable.until_held)
-        query = await last_query(district, high, grants[0])
-        district.kill_broker()
-        high.cable.cut()
-        district.start_broker()
-        for school, count in zip(district.schools, before, strict=True):
-            await district.until_fit(school, attached=count)
-        profile = await asking
-    assert is_whole(profile, high, platform)
+    with own_cable(district) as cable:
+        async with district.client(address=cable.address) as client:
+            views = await views_of(client, grants)
+            before = [district.attachments(each) for each in district.schools]
+            high.cable.hold("up", after=SOME)
+            asking = asyncio.ensure_future(client.profile(views, sections=SECTIONS))
+            await asyncio.to_thread(high.cable.until_held)
+            query = await last_query(district, high, grants[0])
+            await until_some_arrived(client, query)
+            district.kill_broker()
+            # The reader comes back last: whom it asks before the schools are back is told that they are not there.
+            cable.unplug()
+            high.cable.cut()
+            district.start_broker()
+            for school, count in zip(district.schools, before, strict=True):
+                await district.until_fit(school, attached=count)
+            cable.plug()
+            profile = await asking
+    assert is_whole(profile, high, platform), [each.error for each in profile.slices]
     assert high.ledger.uses(grants[0].id) == 1
     assert district.is_logged(query, high), "what was decided before the crash is still in the ledger"
     assert high.ledger.endings(query) == [Reason.UNREACHABLE.wire]
@@ -174,16 +194,17 @@ async def test_a_frozen_broker_is_told_as_no_answer_in_time(district: District) 
 async def test_a_reader_whose_connection_is_cut_gets_the_whole_slice_all_the_same(district: District) -> None:
     high = district.high
     grants = await district.consent(high, max_uses=1)
-    with Cable(int(district.address.rpartition(":")[2])) as cable:
+    with own_cable(district) as cable:
         async with district.client(address=cable.address) as client:
             views = await views_of(client, grants)
             await client.organizations()
             cable.hold("down", after=SOME)
             asking = asyncio.ensure_future(client.profile(views, sections=SECTIONS))
             await asyncio.to_thread(cable.until_held)
+            await until_some_arrived(client, await last_query(district, high, grants[0]))
             cable.cut()
             profile = await asking
-    assert is_whole(profile, high)
+    assert is_whole(profile, high), [each.error for each in profile.slices]
     assert high.ledger.uses(grants[0].id) == 1
 
 
