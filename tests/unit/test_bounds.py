@@ -161,6 +161,17 @@ def test_text_is_measured_in_bytes_of_utf8() -> None:
 
 
 @pytest.mark.parametrize("strictly", [True, False])
+def test_text_without_a_form_has_a_greatest_length_too(strictly: bool) -> None:
+    signatures = [pb.Signature(key=bytes(32), signature=bytes(64))]
+    envelope = pb.Envelope(payload_type="T" * 96, payload=b"x", signatures=signatures)
+    (check_strictly if strictly else check_bounds)(envelope, "it")
+
+    envelope.payload_type += "T"
+
+    assert refused(envelope, strictly=strictly).field == "it.payload_type"
+
+
+@pytest.mark.parametrize("strictly", [True, False])
 def test_one_element_more_than_allowed_is_refused(strictly: bool) -> None:
     body = grant()
     body.granted_by[:] = [bytes([each]) * 32 for each in range(8)]

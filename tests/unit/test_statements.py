@@ -81,6 +81,14 @@ def test_payload_types_are_made_from_the_kinds_name(kind: st.Kind[Any]) -> None:
     assert st.KINDS[kind.payload_type] is kind
 
 
+def test_a_kind_is_made_of_its_name_its_message_and_who_must_sign() -> None:
+    kind = st._kind("key-cert", pb.KeyCert, lambda payload: (payload.root,))
+
+    assert (kind.name, kind.message) == ("key-cert", pb.KeyCert)
+    assert kind.payload_type == st.KEY_CERT.payload_type
+    assert kind.required(pb.KeyCert(root=b"root")) == (b"root",)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_of_one_kind_is_not_believed_as_another(name: str, good: dict[str, st.Signed[Any]]) -> None:
     for kind in KINDS:
