@@ -12,7 +12,6 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -78,8 +77,7 @@ class Deciding:
             entry.take(facts, decide(facts, entry.query, now=now), now)
             return decided(entry.query, facts, entry.decision, now=now)
 
-        first = decided(entry.query, entry.facts, entry.decision, now=entry.decided_at)
-        return replace(first, redo=decide_again)
+        return decided(entry.query, entry.facts, entry.decision, now=entry.decided_at, redo=decide_again)
 
     def still_holds(self, entry: OpenQuery) -> Reason:
         """What would be decided by the facts of now, as of the time of the decision; ``ALLOWED`` while it holds."""

@@ -10,6 +10,10 @@ Example::
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.decision import Decision, Facts
 from permslip.facts import depends_on
@@ -22,6 +26,8 @@ __all__ = ["answered", "decided", "refused", "slice_of_grant"]
 
 _FIELD_BYTES = 128
 
+Redo = Callable[[Connection, int], Draft]
+
 
 def slice_of_grant(grant: Signed[pb.Grant] | None) -> tuple[bytes, bytes] | None:
     """Node root and handle, where the grant is known."""
@@ -31,7 +37,9 @@ def slice_of_grant(grant: Signed[pb.Grant] | None) -> tuple[bytes, bytes] | None
     return place.node, place.handle
 
 
-def decided(query: Signed[pb.Query], facts: Facts, decision: Decision, *, now: Millis) -> Draft:
+def decided(
+    query: Signed[pb.Query], facts: Facts, decision: Decision, *, now: Millis, redo: Redo | None = None
+) -> Draft:
     """An access was decided: routed (``ALLOWED``) or refused.
 
     Args:
@@ -39,6 +47,7 @@ def decided(query: Signed[pb.Query], facts: Facts, decision: Decision, *, now: M
         facts: what the decision was made by.
         decision: the verdict.
         now: the ``now`` of the decision.
+        redo: decides again where facts changed before the commit.
     """
     payload = query.payload
     body = ledger_pb2.AccessDecided(
@@ -62,6 +71,7 @@ def decided(query: Signed[pb.Query], facts: Facts, decision: Decision, *, now: M
         slice=slice_of_grant(facts.grant),
         depends_on=depends_on(facts, query),
         facts_position=facts.position,
+        redo=redo,
     )
 
 

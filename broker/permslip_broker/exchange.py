@@ -20,6 +20,7 @@ from permslip.greeting import CONTRACT_VERSION
 from permslip.reasons import Reason
 from permslip_broker.conversing import conversing
 from permslip_broker.greetings import PERSONS, Caller, Greetings
+from permslip_broker.joining import joined
 from permslip_broker.methods import Context
 from permslip_broker.open_queries import Requester
 from permslip_broker.outcomes import refusal
@@ -102,7 +103,7 @@ class Exchange:
     async def _write(self, requester: Requester, context: Context) -> None:
         async for batch in requester.outbox.batches():
             requester.writing = batch
-            await context.write(provider_pb2.ExchangeResponse(replies=[each.reply for each in batch]))
+            await context.write(joined(each.reply for each in batch))
             self._routing.written(requester)
 
     async def _watch(self, requester: Requester) -> None:

@@ -58,7 +58,7 @@ def _small(name: str) -> str:
 
 def _method_handler(method: MethodDescriptor, handler: Callable[..., Any], refusals: RefusedRequests) -> Any:
     read = _reader(GetMessageClass(method.input_type))
-    write = GetMessageClass(method.output_type).SerializeToString
+    write = _serialized
     name = method.name
     if method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(_conversing(handler, name, refusals), read, write)
@@ -75,6 +75,11 @@ def _reader(cls: type[Message]) -> Callable[[bytes], Message | _Unreadable]:
             return _Unreadable(raw)
 
     return read
+
+
+def _serialized(response: Any) -> bytes:
+    """A message, or the bytes of one that were put together already."""
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 def _readable(request: Any, name: str) -> Any:

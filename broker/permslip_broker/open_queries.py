@@ -36,9 +36,12 @@ _BATCH_BYTES = 256 << 10
 
 
 class Relayed(NamedTuple):
-    """A reply in a requester's outbox; with ``entry`` a piece of an answer that a node sent, ``last`` its last one."""
+    """A reply in a requester's outbox; with ``entry`` a piece of an answer that a node sent, ``last`` its last one.
 
-    reply: provider_pb2.ExchangeReply
+    ``reply`` is a serialized ``ExchangeReply``.
+    """
+
+    reply: bytes
     entry: OpenQuery | None = None
     sealed: int = 0
     last: bool = False
@@ -68,7 +71,8 @@ class Requester:
 
     def say(self, reply: provider_pb2.ExchangeReply) -> None:
         """Send something of the broker's own."""
-        self.outbox.put(Relayed(reply), reply.ByteSize())
+        raw = reply.SerializeToString()
+        self.outbox.put(Relayed(raw), len(raw))
 
     @property
     def has_room(self) -> bool:

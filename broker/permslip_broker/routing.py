@@ -32,6 +32,7 @@ from permslip_broker.attachments import AttachedNode, Attachments
 from permslip_broker.credit import CreditFlow
 from permslip_broker.deciding import Deciding
 from permslip_broker.entries import answered
+from permslip_broker.joining import answer_reply
 from permslip_broker.open_queries import OpenQueries, OpenQuery, Relayed, Requester
 from permslip_broker.outcomes import refusal, refused_answer
 from permslip_broker.pieces import check_piece, outcome_reason
@@ -43,8 +44,6 @@ __all__ = ["Routing"]
 
 _log = get_log(__name__)
 
-# What a frame weighs beside its sealed bytes, for the outbox.
-_FRAME_BYTES: Final = 512
 _DIGEST_BYTES: Final = 32
 
 
@@ -198,8 +197,8 @@ class Routing:
         if last:
             answer.outcome.said_by = node.root
         self.tally.relayed_bytes += sealed
-        reply = provider_pb2.ExchangeReply(answer=answer)
-        entry.requester.outbox.put(Relayed(reply, entry, sealed, last), sealed + _FRAME_BYTES)
+        reply = answer_reply(answer)
+        entry.requester.outbox.put(Relayed(reply, entry, sealed, last), len(reply))
         if last:
             # Still registered until it is written: a revocation must find what waits.
             entry.ended = outcome_reason(answer.outcome)
