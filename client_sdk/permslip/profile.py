@@ -105,16 +105,22 @@ class Profile:
     reference: str
     slices: tuple[SliceAnswer, ...]
     assembled_at: int = 0
-    entries: tuple[Entry[Message], ...] = field(init=False)
+    _entries: list[Entry[Message]] = field(init=False, repr=False, compare=False, default_factory=list)
 
-    def __post_init__(self) -> None:
-        entries = [
-            Entry.of(record, node=each.node, node_name=each.node_name, grant_id=each.grant_id)
-            for each in self.slices
-            for record in each.records
-        ]
-        entries.sort(key=lambda entry: (entry.section, entry.observed_on, entry.node_name, entry.record.record_id))
-        object.__setattr__(self, "entries", tuple(entries))
+    @property
+    def entries(self) -> tuple[Entry[Message], ...]:
+        """Every record with its provenance; by section, day and node."""
+        if not self._entries:  # arranged when somebody looks
+            entries = (
+                Entry.of(record, node=each.node, node_name=each.node_name, grant_id=each.grant_id)
+                for each in self.slices
+                for record in each.records
+            )
+            self._entries[:] = sorted(
+                entries,
+                key=lambda entry: (entry.section, entry.observed_on, entry.node_name, entry.record.record_id),
+            )
+        return tuple(self._entries)
 
     @property
     def coverage(self) -> tuple[Coverage, ...]:
