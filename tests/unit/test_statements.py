@@ -308,6 +308,8 @@ def test_bytes_that_are_no_envelope_are_refused(raw: bytes) -> None:
         st.parse_envelope(raw, "file")
 
     assert caught.value.field.startswith("file")
+    with pytest.raises(MalformedError, match=r"^envelope(\.|:)"):
+        st.parse_envelope(raw)
 
 
 def test_the_largest_envelope_that_verifies_can_be_parsed_again() -> None:
