@@ -55,7 +55,7 @@ demo: $(STAMP) ## A whole federation on this machine: link, grant, query, profil
 
 test: $(STAMP) ## All tests, in parallel
 	$(call say,Running the tests in $(TESTS) on $(WORKERS) workers)
-	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(TESTS) $(PYTEST_ARGS)
 
 check: $(STAMP) ## Lint, format, types, layers, wire contract, drift of generated code
 	$(call say,ruff: lint)

@@ -48,6 +48,10 @@ class Narrator:
         """A paragraph."""
         self._line(Text(text))
 
+    def command(self, text: str) -> None:
+        """A command to be copied: on a line of its own, however long."""
+        self._console.print(Text(f"      {text}", style="bold"), soft_wrap=True)
+
     def done(self, text: str) -> None:
         """Something came out as it should."""
         self._line(Text.assemble(("✓ ", "green"), text))

@@ -7,8 +7,10 @@ Example::
 
 from __future__ import annotations
 
+import shlex
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from permslip.demo.stage import Stage
 
@@ -23,24 +25,31 @@ def commands_to_try(stage: Stage) -> list[tuple[str, str]]:
     wallet = family.guardians[0].wallet
     settings = wallet.with_name(f"{wallet.name}-settings")
     federation.write_settings(settings, wallet=wallet)
-    operator = federation.folder / "operator" / "permslip.toml"
+    operator, tutor = federation.folder / "operator" / "permslip.toml", stage.tutor.config
     return [
-        ("which nodes are attached", f"permslip operator --config {operator} status"),
-        ("what the tutor was granted", f"permslip provider --config {stage.tutor.config} grants"),
-        ("a profile", f'permslip provider --config {stage.tutor.config} profile "{family.reference}"'),
-        (f"who looked at {family.name}'s records", f"permslip guardian --config {settings / 'permslip.toml'} accesses"),
-        ("what a school holds", f"permslip node report --config {stage.nodes[0].config}"),
+        ("which nodes are attached", _command("operator", "--config", operator, "status")),
+        ("what the tutor was granted", _command("provider", "--config", tutor, "grants")),
+        ("a profile", _command("provider", "--config", tutor, "profile", family.reference)),
+        (
+            f"who looked at {family.name}'s records",
+            _command("guardian", "--config", settings / "permslip.toml", "accesses"),
+        ),
+        ("what a school holds", _command("node", "report", "--config", stage.nodes[0].config)),
     ]
 
 
 def stay_up(stage: Stage) -> None:
     """Tell how to use what runs, then wait for Ctrl-C."""
     narrator = stage.narrator
-    narrator.act("It stays up")
-    narrator.say("From another terminal, for example:")
-    for what, command in commands_to_try(stage):
-        narrator.say(f"{what}:")
-        narrator.say(f"    {command}")
-    narrator.say("Ctrl-C ends everything.")
     with suppress(KeyboardInterrupt):
+        narrator.act("It stays up")
+        narrator.say("From another terminal, for example:")
+        for what, command in commands_to_try(stage):
+            narrator.say(f"{what}:")
+            narrator.command(command)
+        narrator.say("Ctrl-C ends everything.")
         threading.Event().wait()
+
+
+def _command(*arguments: str | Path) -> str:
+    return shlex.join(["permslip", *map(str, arguments)])
