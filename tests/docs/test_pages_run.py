@@ -6,9 +6,6 @@ with the README's three servers running unless the page starts them itself.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,24 +69,16 @@ class AfterReadme:
         return ports
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def after_readme(tmp_path_factory: pytest.TempPathFactory) -> AfterReadme:
-    """Read the README, once for all processes of this test run."""
-    base = tmp_path_factory.getbasetemp()
-    top = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "readme"
-    top.mkdir(exist_ok=True)
-    folder, copy, told = top / "session", top / "copy", top / "ports.json"
-    with (top / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not told.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            ports: dict[str, int] = {}
-            with Reader(folder, ports) as reader:
-                reader.read(README)
-            shutil.copytree(folder, copy)
-            told.write_text(json.dumps(ports), "utf-8")
-    return AfterReadme(copy, folder, json.loads(told.read_text("utf-8")))
+    """Read the README, once."""
+    top, ports = tmp_path_factory.mktemp("readme"), dict[str, int]()
+    folder, copy = top / "session", top / "copy"
+    folder.mkdir()
+    with Reader(folder, ports) as reader:
+        reader.read(README)
+    shutil.copytree(folder, copy)
+    return AfterReadme(copy, folder, ports)
 
 
 @pytest.fixture
