@@ -74,10 +74,11 @@ class Requester:
     Args:
         call: greeted and welcomed.
         welcome: what the broker said.
+        channel: that the call is made on.
     """
 
-    def __init__(self, call: Call, welcome: provider_pb2.Welcome) -> None:
-        self.call, self.welcome = call, welcome
+    def __init__(self, call: Call, welcome: provider_pb2.Welcome, channel: grpc.aio.Channel) -> None:
+        self.call, self.welcome, self.channel = call, welcome, channel
         self.answers: dict[bytes, Answer] = {}
         self.contributions: list[provider_pb2.ContributionReply] = []
         self.draining = asyncio.Event()
@@ -225,7 +226,7 @@ async def open_requester(
         answer = await call.read()
         if not isinstance(answer, provider_pb2.ExchangeResponse):
             raise await failure_of(call)
-        requester = Requester(call, answer.replies[0].welcome)
+        requester = Requester(call, answer.replies[0].welcome, channel)
         try:
             yield requester
         finally:
