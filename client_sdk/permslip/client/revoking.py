@@ -96,9 +96,11 @@ class RevocationState:
     def text(self) -> str:
         """For the parent, in one sentence."""
         count = len(self.grants)
-        refused = sum(each.error is not None for each in self.grants)
-        offline = sum(not (each.confirmed or each.attached or each.error) for each in self.grants)
-        waiting = count - self.confirmed - offline - refused
+        open_ones = [each for each in self.grants if not each.confirmed]
+        doubtful = sum(each.error is not None and each.recorded for each in open_ones)
+        refused = sum(each.error is not None and not each.recorded for each in open_ones)
+        offline = sum(each.error is None and not each.attached for each in open_ones)
+        waiting = len(open_ones) - doubtful - refused - offline
         parts = [f"{self.confirmed} of {count} {_schools(count)} confirmed"]
         if waiting:
             parts.append(f"{waiting} {'has' if waiting == 1 else 'have'} not answered yet")
@@ -107,6 +109,8 @@ class RevocationState:
                 "it cannot answer anyone until it has" if offline == 1 else "they cannot answer anyone until they have"
             )
             parts.append(f"{offline} offline: {they} caught up")
+        if doubtful:
+            parts.append(f"{doubtful} confirmed in a way that cannot be believed")
         if refused:
             parts.append(f"{refused} could not be revoked")
         return ", ".join(parts) + "."
@@ -154,7 +158,8 @@ async def follow(session: Session, grants: Sequence[RevokedGrant]) -> AsyncItera
 async def merged(session: Session, known: RevokedGrant, told: guardian_pb2.RevocationState) -> RevokedGrant:
     """What is known after the broker told more of one revocation; only what is signed counts as confirmed."""
     acknowledgement, error = known.acknowledgement, None
-    if told.HasField("refusal") and told.refusal.code != Reason.ALLOWED.wire:
+    refused = told.HasField("refusal") and told.refusal.code != Reason.ALLOWED.wire
+    if refused:
         error = error_of_refusal(told.refusal)
     if told.HasField("acknowledgement"):
         try:
@@ -164,7 +169,7 @@ async def merged(session: Session, known: RevokedGrant, told: guardian_pb2.Revoc
     return RevokedGrant(
         known.revocation,
         known.node_name,
-        recorded=known.recorded or error is None,
+        recorded=known.recorded or not refused,
         attached=told.node_attached,
         acknowledgement=acknowledgement,
         error=error,

@@ -292,6 +292,23 @@ def _cover(grant: pb.Grant, leaf: str, counted: dict[str, int]) -> pb.SectionCov
     return pb.SectionCoverage(section=leaf, reason=pb.REASON_ALLOWED, returned=counted.get(leaf, 0))
 
 
+def acknowledgement(
+    school: Party, revocation: Signed[pb.Revocation], *, by: Party | None = None, about: bytes = b"", of: bytes = b""
+) -> pb.Envelope:
+    """What a school says when it acts on a revocation, unless told otherwise."""
+    signer = by or school
+    payload = pb.Acknowledgement(
+        federation=FEDERATION,
+        nonce=os.urandom(16),
+        created_at=clock(),
+        signer=pb.Signer(root=school.root.public.raw, key=signer.signing.public.raw),
+        statement_id=about or revocation.id,
+        target_id=of or revocation.payload.target_id,
+        ledger_size=7,
+    )
+    return st.sign(st.ACKNOWLEDGEMENT, payload, [signer.signing]).envelope
+
+
 async def honest(asked: Asked) -> AsyncIterator[provider_pb2.Answer]:
     """Everything in one piece."""
     yield seal(asked).answer(asked)
@@ -329,6 +346,7 @@ class SimulatedBroker(
         self.broker_cert = world.broker.cert
         self.refuse_hello: Reason | None = None
         self.relay: Callable[[guardian_pb2.RelayLinkRequest], guardian_pb2.RelayLinkResponse] | None = None
+        self.acknowledge: Callable[[Signed[pb.Revocation]], pb.Envelope | None] = lambda _: None
         self.welcome = provider_pb2.Welcome(version=1, initial_credit=256 << 10, max_open=512)
         self.queries: list[Signed[pb.Query]] = []
         self.messages: list[int] = []  # queries in each message of a client
@@ -486,9 +504,19 @@ class SimulatedBroker(
 
     Deposit = DepositConsent = ListConsents = ListAccesses = ListInbox = _unused
 
-    async def Revoke(self, request: Any, context: Any) -> AsyncIterator[guardian_pb2.RevokeResponse]:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "real processes serve this")
-        yield guardian_pb2.RevokeResponse()
+    async def Revoke(
+        self, request: guardian_pb2.RevokeRequest, context: Any
+    ) -> AsyncIterator[guardian_pb2.RevokeResponse]:
+        for envelope in request.revocations:
+            revocation = st.verify(st.REVOCATION, envelope, federation=FEDERATION)
+            state = guardian_pb2.RevocationState(
+                revocation_id=revocation.id,
+                target_id=revocation.payload.target_id,
+                node=revocation.payload.node,
+                node_attached=True,
+                acknowledgement=self.acknowledge(revocation),
+            )
+            yield guardian_pb2.RevokeResponse(states=[state])
 
 
 async def abort(context: Any, reason: Reason) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from permslip import statements as st
 from permslip._pb.permslip.v1 import guardian_pb2, provider_pb2, record_pb2, session_pb2, statement_pb2 as pb
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.providing import AsyncClient
+from permslip.client.revoking import RevocationState
 from permslip.client.timeouts import Timeout
 from permslip.coverage import Held
 from permslip.errors import (
@@ -29,6 +31,8 @@ from permslip.linking import LearnerCard, check_link_mac, make_link_response, op
 from permslip.quantities import StatementId
 from permslip.reasons import Reason
 from permslip.slip import new_slip
+from permslip.statements import Signed
+from permslip.wallet import GivenGrant, Wallet
 from tests.e2e.sdk.simulated import (
     ALLOWED,
     FEDERATION,
@@ -37,6 +41,7 @@ from tests.e2e.sdk.simulated import (
     Script,
     SimulatedBroker,
     World,
+    acknowledgement,
     attendance,
     clock,
     seal,
@@ -400,6 +405,87 @@ async def test_a_grant_that_was_not_signed_as_it_is_shown_is_an_error(
 
     with pytest.raises(error):
         _ = [each async for each in client.grants()]
+
+
+# -------------------------------------------------------------------------------------------- revocations
+
+
+Word = Callable[[World, Party, Signed[pb.Revocation]], pb.Envelope]
+
+
+def by_the_school(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    return acknowledgement(school, revocation)
+
+
+def by_the_broker_in_its_name(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    return acknowledgement(school, revocation, by=world.broker)
+
+
+def by_another_school(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    return acknowledgement(world.schools["Birch"], revocation)
+
+
+def about_another_revocation(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    return acknowledgement(school, revocation, about=bytes(31) + b"1")
+
+
+def of_another_grant(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    return acknowledgement(school, revocation, of=bytes(31) + b"1")
+
+
+def altered(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    envelope = acknowledgement(school, revocation)
+    envelope.signatures[0].signature = bytes(64)
+    return envelope
+
+
+def something_else(world: World, school: Party, revocation: Signed[pb.Revocation]) -> pb.Envelope:
+    return revocation.envelope
+
+
+async def revoked(world: World, broker: SimulatedBroker, folder: Path, word: Word) -> RevocationState:
+    """The last state of a revocation to which the broker shows this word."""
+    (grant,) = world.consent("learner-17", "Lincoln")
+    school = world.schools["Lincoln"]
+    broker.acknowledge = lambda revocation: word(world, school, revocation)
+    wallet = Wallet.create(folder / "family")
+    kept = GivenGrant(
+        grant.id, b"", school.root.public.raw, bytes(16), world.provider.root.public.raw, "", "Mia", "", "", "", 1, 2
+    )
+    wallet.add_grants([kept])
+    async with AsyncGuardianClient(**broker.trust(), wallet=wallet, timeout=Timeout(connect=20, call=20)) as guardian:
+        states = [state async for state in guardian.revoke(grant.id)]
+    assert wallet.grants[0].revoked == states[-1].is_complete
+    return states[-1]
+
+
+async def test_the_schools_own_word_confirms_a_revocation(
+    world: World, broker: SimulatedBroker, tmp_path: Path
+) -> None:
+    last = await revoked(world, broker, tmp_path, by_the_school)
+
+    assert last.text == "1 of 1 school confirmed."
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [
+        (by_the_broker_in_its_name, KeyRejectedError),
+        (by_another_school, AuthorityError),
+        (about_another_revocation, AuthorityError),
+        (of_another_grant, AuthorityError),
+        (altered, SignatureError),
+        (something_else, MalformedError),
+    ],
+)
+async def test_nothing_but_the_schools_own_word_confirms_a_revocation(
+    world: World, broker: SimulatedBroker, tmp_path: Path, word: Word, error: type[PermslipError]
+) -> None:
+    last = await revoked(world, broker, tmp_path, word)
+
+    assert not last.is_complete
+    assert isinstance(last.grants[0].error, error)
+    assert last.text == "0 of 1 school confirmed, 1 confirmed in a way that cannot be believed."
 
 
 # ------------------------------------------------------------------------------------------------ linking
