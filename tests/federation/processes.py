@@ -102,6 +102,10 @@ class FederationProcesses:
         statements: list[Signed[Any]] = []
         for each in organizations:
             statements += [admit(self.operator, each, now=now()), each.cert]
+        self.record(*statements)
+
+    def record(self, *statements: Signed[Any]) -> None:
+        """Bring statements to the operator's door; every one of them is taken."""
         with grpc.insecure_channel(self.address) as channel:
             response = operator_pb2_grpc.OperatorServiceStub(channel).Admit(
                 operator_pb2.AdmitRequest(statements=[each.envelope for each in statements]),
