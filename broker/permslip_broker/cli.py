@@ -38,10 +38,11 @@ def broker() -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--federation", default="dev", show_default=True, help="The federation's name.")
 @click.option("--listen", default="127.0.0.1:7443", show_default=True, help="HOST:PORT; port 0 takes a free one.")
+@click.option("--address", help="HOST:PORT that others dial; as --listen unless given.")
 @click.option("--operator", help="did:key of the federation's operator; a key is made unless given.")
 @json_option
 @command_errors
-def init(folder: Path, federation: str, listen: str, operator: str | None, as_json: bool) -> None:
+def init(folder: Path, federation: str, listen: str, address: str | None, operator: str | None, as_json: bool) -> None:
     """Make keys, certificate and configuration of a development broker in FOLDER.
 
     The permslip.toml beside them tells nodes, providers and guardians where the broker is and whom to trust.
@@ -57,6 +58,7 @@ def init(folder: Path, federation: str, listen: str, operator: str | None, as_js
         folder,
         federation=federation,
         listen=listen,
+        address=address,
         now=wall_clock(),
         operator=PublicKey.from_did(operator, field="--operator") if operator else None,
     )

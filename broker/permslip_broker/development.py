@@ -71,7 +71,13 @@ class DevelopmentBroker:
 
 
 def make_development_broker(
-    folder: Path, *, federation: str, listen: str, now: Millis, operator: PublicKey | None = None
+    folder: Path,
+    *,
+    federation: str,
+    listen: str,
+    now: Millis,
+    address: str | None = None,
+    operator: PublicKey | None = None,
 ) -> DevelopmentBroker:
     """Make everything that a broker needs to start.
 
@@ -80,6 +86,7 @@ def make_development_broker(
         federation: its name.
         listen: HOST:PORT.
         now: when the certificate begins.
+        address: HOST:PORT that others dial; as ``listen`` unless given.
         operator: the federation's operator; a key is made unless given.
 
     Raises:
@@ -118,6 +125,8 @@ def make_development_broker(
     )
     config.write_text(content, encoding="utf-8")
     joining = folder / "permslip.toml"
-    told = _JOINING.format(address=listen, root=root.public.did, federation=federation, operator=operator.did)
+    told = _JOINING.format(
+        address=address or listen, root=root.public.did, federation=federation, operator=operator.did
+    )
     joining.write_text(told, encoding="utf-8")
     return DevelopmentBroker(config, joining, root.public, operator, operator_key_file)
