@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
+from sqlalchemy import Connection, Engine, LargeBinary, RowMapping, Select, bindparam, func, select
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
@@ -41,8 +42,11 @@ from permslip.statements import Signed
 __all__ = ["ConnectionFacts", "FactStore", "GrantRow"]
 
 _MAX_IN: Final = 500
+_MAX_ABSENT: Final = 1024
 V = TypeVar("V")
 
+# SQLAlchemy's own type names the type of every column.
+Query: TypeAlias = Any
 Also = Callable[[Connection, Position], None]
 
 
@@ -68,28 +72,19 @@ class ConnectionFacts:
 
     def capability(self, grant_id: bytes) -> Capability | None:
         """See :class:`permslip.facts.FactReader`."""
-        grant = self._tables.grant_fact
-        row = (
-            self._connection.execute(_capabilities(self._tables).where(grant.c.grant_id == grant_id)).mappings().first()
-        )
+        row = self._connection.execute(_by_id(self._tables).capability, {"id": grant_id}).mappings().first()
         return None if row is None else _capability(row)
 
     def delegated(self, delegation_id: bytes) -> Delegated | None:
         """See :class:`permslip.facts.FactReader`."""
-        fact, statement = self._tables.delegation_fact, self._tables.statement
-        row = self._connection.execute(
-            select(fact.c.grant_id, fact.c.ended, statement.c.id, statement.c.envelope)
-            .join(statement, statement.c.id == fact.c.delegation_id)
-            .where(fact.c.delegation_id == delegation_id)
-        ).first()
+        row = self._connection.execute(_by_id(self._tables).delegated, {"id": delegation_id}).first()
         if row is None or row.envelope is None:
             return None
         return Delegated(st.restore(st.DELEGATION, row.id, row.envelope), row.grant_id, Reason(row.ended))
 
     def standing(self, root: bytes) -> Standing | None:
         """See :class:`permslip.facts.FactReader`."""
-        fact = self._tables.standing_fact
-        row = self._connection.execute(_standings(self._tables).where(fact.c.root == root)).mappings().first()
+        row = self._connection.execute(_by_id(self._tables).standing, {"id": root}).mappings().first()
         return None if row is None else _standing(row)
 
 
@@ -320,26 +315,36 @@ class FactStore:
 
 
 class _Cache(Generic[V]):
-    """The values used last. What is not there is not remembered: an outsider cannot fill it with misses."""
+    """The values used last, and apart from them what was asked for and is not there: an outsider who asks for nonsense
+    must not push out what is, and a person, who has no standing, must not cost a query each time she asks."""
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
         self._values: OrderedDict[bytes, V] = OrderedDict()
+        self._absent: OrderedDict[bytes, None] = OrderedDict()
 
     def get(self, key: bytes, read: Callable[[], V | None]) -> V | None:
         known = self._values.get(key)
         if known is not None:
             self._values.move_to_end(key)
             return known
+        if key in self._absent:
+            self._absent.move_to_end(key)
+            return None
         value = read()
         if value is not None:
             self._values[key] = value
             if len(self._values) > self._entries:
                 self._values.popitem(last=False)
+        else:
+            self._absent[key] = None
+            if len(self._absent) > _MAX_ABSENT:
+                self._absent.popitem(last=False)
         return value
 
     def forget(self, key: bytes) -> None:
         self._values.pop(key, None)
+        self._absent.pop(key, None)
 
 
 def _place(reader: FactReader, identifier: bytes) -> tuple[bytes, bytes] | None:
@@ -366,7 +371,32 @@ def _subject(signed: Signed[Any]) -> bytes:
     return b""
 
 
-def _capabilities(tables: FactTables) -> Select[Any]:
+class _ById(NamedTuple):
+    """Queries for one row, by the parameter ``id``. Putting one together costs more than running it."""
+
+    capability: Query
+    delegated: Query
+    standing: Query
+
+
+@lru_cache(maxsize=8)
+def _by_id(tables: FactTables) -> _ById:
+    wanted = bindparam("id", type_=LargeBinary())
+    fact, statement = tables.delegation_fact, tables.statement
+    delegated = (
+        select(fact.c.grant_id, fact.c.ended, statement.c.id, statement.c.envelope)
+        .join(statement, statement.c.id == fact.c.delegation_id)
+        .where(fact.c.delegation_id == wanted)
+    )
+    return _ById(
+        capability=_capabilities(tables).where(tables.grant_fact.c.grant_id == wanted),
+        delegated=delegated,
+        standing=_standings(tables).where(tables.standing_fact.c.root == wanted),
+    )
+
+
+@lru_cache(maxsize=8)
+def _capabilities(tables: FactTables) -> Query:
     grant, statement = tables.grant_fact, tables.statement
     endorsement, approval = statement.alias("endorsement"), statement.alias("approval")
     return (
@@ -396,7 +426,8 @@ def _capability(row: RowMapping) -> Capability:
     )
 
 
-def _standings(tables: FactTables) -> Select[Any]:
+@lru_cache(maxsize=8)
+def _standings(tables: FactTables) -> Query:
     fact, statement = tables.standing_fact, tables.statement
     admission, suspension, cert = (statement.alias(name) for name in ("admission", "suspension", "cert"))
     return (
