@@ -2,8 +2,8 @@
 
 Rules:
 
-- One learner at a time: grants that carry the same reference but were signed by different persons are not taken for one
-  learner, because a reference is only what somebody wrote. The caller names the consents then.
+- One learner at a time: grants that carry the same reference are taken for one learner only if one person signed all of
+  them, because a reference is only what somebody wrote. Else the caller names the consents.
 - For each slice every leaf is asked of one grant: the newest live one that covers it, failing that the newest live one,
   failing that the newest of all, so that the answer says why it is denied. Nothing is asked twice.
 - Without sections, everything that is not sensitive is asked for, and the sensitive leaves that the grants name.
@@ -89,7 +89,7 @@ def choose(known: Iterable[GrantView], selector: Selector) -> tuple[GrantView, .
     found = tuple(each for each in known if each.reference == selector)
     if not found or not selector:
         raise _unknown(repr(selector))
-    if len({frozenset(each.signed.payload.granted_by) for each in found}) > 1:
+    if not set.intersection(*(set(each.signed.payload.granted_by) for each in found)):
         raise MalformedError(
             f"{selector!r} stands in consents that different persons signed; it may mean different learners.",
             field="reference",

@@ -270,6 +270,22 @@ async def test_a_broker_that_sends_more_than_there_is_room_for_is_cut_off(
         await collected(stream)
 
 
+async def test_a_record_of_a_section_that_was_not_asked_for_is_never_handed_out(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    async def adds_health(asked: Asked) -> Pieces:
+        records = many()
+        records[0].section = "personal.health"
+        yield seal(asked, records, per_chunk=10).answer(asked)
+
+    world.consent("learner-17", "Lincoln")
+    broker.script = adds_health
+
+    stream = await client.record_stream("learner-17", sections=["personal.attendance"])
+    with pytest.raises(SealError, match="not asked for"):
+        await anext(aiter(stream))
+
+
 async def test_records_that_were_handed_out_before_the_lie_were_genuine(
     world: World, broker: SimulatedBroker, client: AsyncClient
 ) -> None:
