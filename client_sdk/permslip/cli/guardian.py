@@ -22,9 +22,18 @@ from permslip.cli.output import EXIT_PART, EXIT_REFUSED, command_errors, emit, j
 if TYPE_CHECKING:
     from permslip.client.consenting import Consent, ConsentDraft
     from permslip.client.guarding import AsyncGuardianClient
+    from permslip.client.timeouts import Timeout
     from permslip.wallet import Wallet
 
 __all__ = ["guardian"]
+
+# What the ledger's entries are called for parents; an entry without a name is another person's business.
+_EVENTS = {
+    "": "hidden",
+    "statement_recorded": "statement",
+    "access_decided": "asked",
+    "access_answered": "answered",
+}
 
 _learner = click.option("--learner", default="", help="Which child; needed where there are several.")
 
@@ -175,10 +184,11 @@ def grants(given: dict[str, str | None], as_json: bool) -> None:
 @guardian.command()
 @click.argument("ids", nargs=-1, required=True)
 @click.option("--file", "file", metavar="FILE", help="Write the signed revocation instead, to carry it to the school.")
+@click.option("--wait", type=click.FloatRange(1, 120), default=10.0, show_default=True, help="Seconds for the schools.")
 @json_option
 @click.pass_obj
 @command_errors
-def revoke(given: dict[str, str | None], ids: tuple[str, ...], file: str | None, as_json: bool) -> None:
+def revoke(given: dict[str, str | None], ids: tuple[str, ...], file: str | None, wait: float, as_json: bool) -> None:
     """Revoke consents or grants by their IDS, and wait until the schools have confirmed.
 
     With --file nothing is sent: the school takes the file by «permslip node revoke FILE». That works without network.
@@ -188,8 +198,10 @@ def revoke(given: dict[str, str | None], ids: tuple[str, ...], file: str | None,
     Exit codes: 0 every school confirmed, 1 failed, 2 called wrongly, 3 not all confirmed yet, 4 refused.
     """
 
+    from permslip.client.timeouts import Timeout
+
     async def revoked() -> Any:
-        async with _client(given) as client:
+        async with _client(given, timeout=Timeout(call=wait)) as client:
             if file is not None:
                 return await client.revocation_file(ids, file)
             last = None
@@ -223,17 +235,24 @@ def accesses(given: dict[str, str | None], as_json: bool) -> None:
     Exit codes: 0 done, 1 failed or an entry is missing, 2 called wrongly, 4 refused.
     """
 
+    wallet = _wallet(given)
+    schools = {_did(each.node): each.node_name for each in wallet.slices}
+
     async def listed() -> list[dict[str, Any]]:
-        async with _client(given) as client:
+        async with _client(given, wallet) as client:
             return [access.to_dict() async for access in client.accesses()]
 
     found = run(listed)
+    mine = wallet.public.did
     rows = [
-        (each["recorded_at"], each["event"] or "hidden", each["requester_name"], each["purpose"], each["reason"],
+        (each["recorded_at"], schools.get(each["node"], ""), _EVENTS.get(each["event"], each["event"]),
+         "you" if each["requester"] == mine else each["requester_name"], each["purpose"],
+         each["reason"] if each["event"].startswith("access") else "",
          ", ".join(path for path, reason in each["sections"].items() if reason == "ALLOWED"))
         for each in found
     ]  # fmt: skip
-    text = table(("when", "what", "who", "purpose", "verdict", "sections"), rows) if rows else "No access yet."
+    headings = ("when", "school", "what", "who", "purpose", "verdict", "sections")
+    text = table(headings, rows) if rows else "No access yet."
     emit(as_json, found, text)
 
 
@@ -322,7 +341,10 @@ def _wallet(given: dict[str, str | None]) -> Wallet:
     return Wallet.open(settings_of(given).need("wallet"), passphrase=lambda: passphrase("Passphrase of your wallet"))
 
 
-def _client(given: dict[str, str | None], wallet: Wallet | None = None) -> AsyncGuardianClient:
+def _client(
+    given: dict[str, str | None], wallet: Wallet | None = None, timeout: Timeout | None = None
+) -> AsyncGuardianClient:
     from permslip.client.guarding import AsyncGuardianClient
 
-    return AsyncGuardianClient(**server_arguments(settings_of(given)), wallet=wallet or _wallet(given))
+    server = server_arguments(settings_of(given))
+    return AsyncGuardianClient(**server, wallet=wallet or _wallet(given), timeout=timeout)
