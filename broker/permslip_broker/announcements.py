@@ -3,14 +3,15 @@
 Rules:
 
 - A subscription is made before the thing is started, so that nothing is missed in between.
-- It says only *that* something changed; the subscriber reads the state anew. So announcing twice does no harm.
+- It says only about *what* something changed; the subscriber reads the state anew. So announcing twice does no harm.
 
 Example::
 
     with announcements.subscribe([revocation_id, node_root]) as changed:
         await record(revocation)
         while not acknowledged():
-            await changed.next()
+            for subject in await changed.next():
+                ...
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ class Subscription:
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
+        self._subjects: set[bytes] = set()
 
-    async def next(self) -> None:
-        """Wait until something changed since the last call."""
+    async def next(self) -> set[bytes]:
+        """Wait until something changed since the last call; about what."""
         await self._changed.wait()
         self._changed.clear()
+        subjects, self._subjects = self._subjects, set()
+        return subjects
 
-    def notice(self) -> None:
-        """Something changed."""
+    def notice(self, subject: bytes) -> None:
+        """Something about this changed."""
+        self._subjects.add(subject)
         self._changed.set()
 
 
@@ -62,4 +67,4 @@ class Announcements:
     def announce(self, subject: bytes) -> None:
         """Something about this changed."""
         for subscription in self._waiting.get(subject, ()):
-            subscription.notice()
+            subscription.notice(subject)

@@ -23,12 +23,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import IntegrityError
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
 from permslip.dsse import SignedCache, statement_id
-from permslip.errors import AuthorityError, MalformedError, PermslipError, RefusedError
+from permslip.errors import MalformedError, PermslipError, RefusedError
 from permslip.facts import FactReader, check_admissible
 from permslip.hosting.drafts import Draft, Recorded
 from permslip.hosting.facts_store import FactStore
@@ -45,13 +46,10 @@ from permslip_broker.schema import BrokerTables
 __all__ = ["Deposited", "Deposits", "RecordedStatement"]
 
 _CACHED_SIGNATURES: Final = 65_536
-
-
-class _KnownError(Exception):
-    """The statement was recorded at this position meanwhile, by another call."""
-
-    def __init__(self, position: int) -> None:
-        self.position = position
+_ACKNOWLEDGE: Final = text(
+    "UPDATE revocation_fact SET acknowledgement_id = :acknowledgement "
+    "WHERE revocation_id = :revocation AND target_id = :target AND node = :node"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +161,15 @@ class Deposits:
                 needs = _needs(signed)
                 if not touched.isdisjoint(needs):
                     await settle()
-                known = self._facts.recorded_at(signed.id)
-                if known is not None:
-                    results[number] = Deposited(signed.id, allowed(), known, signed)
-                    continue
+            except PermslipError as error:
+                results[number] = self._refused(envelope, error, method, caller)
+                continue
+            try:
                 self._check(self._facts, signed)
                 draft, pushed = self._draft(signed, consent_id)
             except PermslipError as error:
-                results[number] = self._refused(envelope, error, method, caller)
+                # What was recorded before need not be admissible again.
+                results[number] = self._known(signed) or self._refused(envelope, error, method, caller)
                 continue
             touched.update(draft.changes)
             task = asyncio.ensure_future(self._record(signed, draft, pushed, method, caller))
@@ -190,9 +189,13 @@ class Deposits:
 
         try:
             [recorded] = await self._recorder.append(draft, then=take_effect)
-        except _KnownError as known:
-            return Deposited(signed.id, allowed(), known.position, signed)
+        except IntegrityError:
+            if (known := self._known(signed)) is not None:
+                return known
+            raise
         except PermslipError as error:
+            if (known := self._known(signed)) is not None:
+                return known
             return self._refused(signed.envelope, error, method, caller)
         return Deposited(signed.id, allowed(), recorded.position, signed)
 
@@ -206,10 +209,6 @@ class Deposits:
                 self._pushes.write(connection, signed, position, node=node, numbers=pushed)
 
         def check_again(connection: Connection, size: int) -> Draft:
-            statement = self._tables.facts.statement.c
-            known = connection.execute(select(statement.position).where(statement.id == signed.id)).scalar()
-            if known is not None:
-                raise _KnownError(known)
             self._check(self._facts.at(connection, size), signed)
             return replace(draft, facts_position=size)
 
@@ -228,23 +227,6 @@ class Deposits:
         if signed.kind is st.GRANT:
             _check_node(facts, signed.payload.slice.node, now)
         check_admissible(facts, signed, operator=self._identity.operator, now=now)
-        if signed.kind is st.ACKNOWLEDGEMENT:
-            self._check_acknowledgement(signed)
-
-    def _check_acknowledgement(self, signed: Signed[pb.Acknowledgement]) -> None:
-        """It is the word of the very node that must act, about what is recorded here."""
-        payload = signed.payload
-        found = self._facts.envelopes([payload.statement_id]).get(payload.statement_id)
-        kind = None if found is None else st.KINDS[found.payload_type]
-        if found is None or kind not in (st.REVOCATION, st.SUSPENSION):
-            raise MalformedError("names no revocation or suspension known here.", field="acknowledgement.statement_id")
-        if kind is st.SUSPENSION:
-            return
-        revocation = pb.Revocation.FromString(found.payload)
-        if revocation.node != payload.signer.root:
-            raise AuthorityError("acknowledgement: not by the node that the revocation names.")
-        if revocation.target_id != payload.target_id:
-            raise MalformedError("another target than the revocation's.", field="acknowledgement.target_id")
 
     def _project(self, connection: Connection, signed: Signed[Any], position: int, consent_id: bytes) -> None:
         """What the broker's own tables say of it."""
@@ -261,12 +243,23 @@ class Deposits:
             }
             connection.execute(self._tables.revocation_fact.insert(), row)
         elif signed.kind is st.ACKNOWLEDGEMENT:
-            fact = self._tables.revocation_fact
-            connection.execute(
-                update(fact)
-                .where(fact.c.revocation_id == signed.payload.statement_id)
-                .values(acknowledgement_id=signed.id)
-            )
+            self._project_acknowledgement(connection, signed)
+
+    def _project_acknowledgement(self, connection: Connection, signed: Signed[pb.Acknowledgement]) -> None:
+        """It is the word of the very node that must act, about that very revocation."""
+        payload = signed.payload
+        values = {
+            "acknowledgement": signed.id,
+            "revocation": payload.statement_id,
+            "target": payload.target_id,
+            "node": payload.signer.root,
+        }
+        if connection.execute(_ACKNOWLEDGE, values).rowcount:
+            return
+        statement = self._tables.facts.statement.c
+        kind = connection.execute(select(statement.kind).where(statement.id == payload.statement_id)).scalar()
+        if kind != st.SUSPENSION.name:
+            raise MalformedError("names no revocation of this target.", field="acknowledgement.statement_id")
 
     def _node_of(self, signed: Signed[Any]) -> bytes:
         """The node that a revocation or delegation is pushed to."""
@@ -278,6 +271,11 @@ class Deposits:
         delegated = self._facts.delegated(parent)
         capability = self._facts.capability(parent if delegated is None else delegated.grant_id)
         return b"" if capability is None else bytes(capability.grant.payload.slice.node)
+
+    def _known(self, signed: Signed[Any]) -> Deposited | None:
+        """What a statement got when it was recorded before, by whatever call."""
+        position = self._facts.recorded_at(signed.id)
+        return None if position is None else Deposited(signed.id, allowed(), position, signed)
 
     def _refused(self, envelope: pb.Envelope, error: PermslipError, method: str, caller: bytes) -> Deposited:
         raw = envelope.SerializeToString()

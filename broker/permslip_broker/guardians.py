@@ -100,27 +100,30 @@ class Guardians:
     ) -> AsyncIterator[guardian_pb2.RevokeResponse]:
         """Record revocations, then tell each change until all nodes acknowledged or the caller's time is over."""
         check_bounds(request, "request")
-        nodes = [_named_node(each) for each in request.revocations]
         ids = [_named_id(each) for each in request.revocations]
+        nodes = [_named_node(each) for each in request.revocations]
         remaining = min(context.time_remaining() or _MOST_WAIT, _MOST_WAIT)
         # A little early, so that the last state reaches the caller before its own deadline does.
         until = asyncio.get_running_loop().time() + remaining - min(0.25, remaining / 4)
         with self._announcements.subscribe([*ids, *nodes]) as changed:
             results = await self._deposits.deposit(request.revocations, among=(st.REVOCATION,), method="Revoke")
-            told: dict[bytes, bytes] = {}
-            while True:
-                states = self._revocation_states(results)
-                news = [each for each in states if told.get(each.revocation_id) != each.SerializeToString()]
-                if news:
-                    told.update((each.revocation_id, each.SerializeToString()) for each in news)
-                    yield guardian_pb2.RevokeResponse(states=news)
-                if all(each.HasField("refusal") or each.HasField("acknowledgement") for each in states):
-                    return
+            states = self._revocation_states(results)
+            yield guardian_pb2.RevokeResponse(states=states)
+            told = {each.revocation_id: each for each in states}
+            waiting = [each for each in results if _is_open(told[each.statement_id])]
+            while waiting:
                 try:
                     async with asyncio.timeout_at(until):
-                        await changed.next()
+                        subjects = await changed.next()
                 except TimeoutError:
                     return
+                concerned = [each for each in waiting if each.statement_id in subjects or _node(each) in subjects]
+                states = self._revocation_states(concerned)
+                news = [each for each in states if each != told[each.revocation_id]]
+                told.update((each.revocation_id, each) for each in news)
+                if news:
+                    yield guardian_pb2.RevokeResponse(states=news)
+                waiting = [each for each in waiting if _is_open(told[each.statement_id])]
 
     async def list_consents(
         self, request: guardian_pb2.ListConsentsRequest, _context: Context
@@ -191,6 +194,15 @@ class Guardians:
             )
             for each in results
         ]
+
+
+def _is_open(state: guardian_pb2.RevocationState) -> bool:
+    """Whether more is to come: it was accepted, and the node did not acknowledge yet."""
+    return not state.HasField("refusal") and not state.HasField("acknowledgement")
+
+
+def _node(done: Deposited) -> bytes:
+    return bytes(done.signed.payload.node) if done.signed is not None else b""
 
 
 def _named_id(envelope: pb.Envelope) -> bytes:

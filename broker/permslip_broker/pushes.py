@@ -39,15 +39,14 @@ __all__ = ["PUSHED_TO_ALL", "PUSHED_TO_ONE", "Pushes", "chain_envelopes"]
 PUSHED_TO_ALL: Final[tuple[st.Kind[Any], ...]] = (st.ADMISSION, st.SUSPENSION, st.KEY_CERT)
 PUSHED_TO_ONE: Final[tuple[st.Kind[Any], ...]] = (st.REVOCATION, st.DELEGATION)
 
-# All in one statement each: a federation may have hundreds of nodes.
-_COUNT_ALL: Final = text("UPDATE push_head SET pushes = pushes + 1")
-_COUNT_ONE: Final = text("UPDATE push_head SET pushes = pushes + 1 WHERE node = :node")
+# All nodes in one statement each: a federation may have hundreds.
+_COUNT_ALL: Final = text("UPDATE push_head SET pushes = pushes + 1 RETURNING node, pushes")
 _PUSH_ALL: Final = text(
     "INSERT INTO push (node, number, statement_id, position) SELECT node, pushes, :statement, :position FROM push_head"
 )
+_COUNT_ONE: Final = text("UPDATE push_head SET pushes = pushes + 1 WHERE node = :node RETURNING pushes")
 _PUSH_ONE: Final = text(
-    "INSERT INTO push (node, number, statement_id, position) "
-    "SELECT node, pushes, :statement, :position FROM push_head WHERE node = :node"
+    "INSERT INTO push (node, number, statement_id, position) VALUES (:node, :number, :statement, :position)"
 )
 _OPEN: Final = text("INSERT INTO push_head (node, pushes) VALUES (:node, 0) ON CONFLICT (node) DO NOTHING")
 # An admission comes before the certificate that needs it; a suspension comes last.
@@ -83,20 +82,17 @@ class Pushes:
             numbers: told each node's number; emptied first, since a transaction may run again.
         """
         numbers.clear()
-        parameters = {"statement": signed.id, "position": position, "node": node}
+        pushed = {"statement": signed.id, "position": position}
         if signed.kind in PUSHED_TO_ONE:
-            connection.execute(_COUNT_ONE, {"node": node})
-            connection.execute(_PUSH_ONE, parameters)
-        else:
-            connection.execute(_COUNT_ALL)
-            connection.execute(_PUSH_ALL, {"statement": signed.id, "position": position})
-            if signed.kind is st.ADMISSION and signed.payload.kind == pb.PRINCIPAL_KIND_NODE:
-                self._open(connection, signed.payload.root)
-        head = self._tables.push_head.c
-        query = select(head.node, head.pushes)
-        if signed.kind in PUSHED_TO_ONE:
-            query = query.where(head.node == node)
-        numbers.update((row.node, row.pushes) for row in connection.execute(query))
+            number = connection.execute(_COUNT_ONE, {"node": node}).scalar()
+            if number is not None:
+                numbers[node] = number
+                connection.execute(_PUSH_ONE, {"node": node, "number": number, **pushed})
+            return
+        numbers.update((bytes(row.node), row.pushes) for row in connection.execute(_COUNT_ALL).all())
+        connection.execute(_PUSH_ALL, pushed)
+        if signed.kind is st.ADMISSION and signed.payload.kind == pb.PRINCIPAL_KIND_NODE:
+            self._open(connection, signed.payload.root)
 
     def count(self, node: bytes, connection: Connection | None = None) -> int:
         """How many pushes this node must hold now."""
