@@ -121,6 +121,11 @@ class District:
             await each.until_ready()
             await self.link(each, self.mother)
 
+    @property
+    def port(self) -> int:
+        """Where the broker listens."""
+        return int(self.address.rpartition(":")[2])
+
     # ------------------------------------------------------------------------------------- the broker's process
 
     def kill_broker(self) -> None:
@@ -147,6 +152,7 @@ class District:
         for each in self.schools:
             each.cable.release()
             each.cable.plug()
+            each.cable.target = self.port
         if not self.processes.broker.is_running:
             self.start_broker()
         for each in self.schools:
@@ -278,10 +284,18 @@ class District:
         )
 
     def requester(
-        self, who: Organization | Person | None = None, *, address: str = ""
+        self, who: Organization | Person | None = None, *, address: str = "", patient: bool = False
     ) -> AbstractAsyncContextManager[Requester]:
-        """A stream of queries, spoken by hand; the tutor's unless somebody else's."""
-        return open_requester(address or self.address, who or self.tutor, broker=self.root, now=now)
+        """A stream of queries, spoken by hand; the tutor's unless somebody else's.
+
+        Args:
+            who: greets.
+            address: HOST:PORT, the broker's own unless given.
+            patient: a frozen broker does not break the stream.
+        """
+        names = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+        options = [(name, 60_000) for name in names] if patient else []
+        return open_requester(address or self.address, who or self.tutor, broker=self.root, now=now, options=options)
 
     def query(
         self, grant: Signed[pb.Grant], sections: Sequence[str] = SECTIONS, *, who: Any = None, **changes: Any
@@ -292,19 +306,24 @@ class District:
 
     # ------------------------------------------------------------------------------------- lies
 
+    def lying(self) -> LyingBroker:
+        """A lying broker in front of the real one; nobody is attached through it yet."""
+        return LyingBroker(self.address, self.processes.broker_folder)
+
     @asynccontextmanager
     async def lied_to(self, *schools: SchoolProcess) -> AsyncIterator[LyingBroker]:
         """Put a lying broker between these schools and the broker while the block lasts. It lies when told to."""
-        async with LyingBroker(self.address, self.processes.broker_folder) as liar:
-            await self._attach_through(schools, liar.port)
+        async with self.lying() as liar:
+            await self.attach_through(schools, liar.port)
             try:
                 yield liar
             finally:
                 liar.up.clear()
                 liar.down.clear()
-                await self._attach_through(schools, int(self.address.rpartition(":")[2]))
+                await self.attach_through(schools, self.port)
 
-    async def _attach_through(self, schools: Sequence[SchoolProcess], port: int) -> None:
+    async def attach_through(self, schools: Sequence[SchoolProcess], port: int) -> None:
+        """Let schools attach through another port of this machine; returns when they may answer again."""
         before = [self.attachments(each) for each in schools]
         for each in schools:
             each.cable.target = port
@@ -324,6 +343,12 @@ class District:
         """Every hash, root and chain of all of them, computed anew."""
         for each in self.ledgers():
             each.verify()
+
+    @staticmethod
+    async def endings(ledger: LedgerOf, query_id: bytes) -> list[int]:
+        """Wait until a ledger says how the answer to a query ended: such entries come behind the answer."""
+        found: list[int] = await until(lambda: ledger.endings(query_id), "the end of the answer is recorded")
+        return found
 
     def is_logged(self, query_id: bytes, school: SchoolProcess) -> bool:
         """Whether broker and node both hold that this query was allowed."""

@@ -210,13 +210,13 @@ async def open_requester(
         broker: root key of the broker meant.
         now: UTC milliseconds.
         kind: as what; what ``who`` is unless given.
-        options: of the channel, beside the usual ones.
+        options: of the channel, beside or in place of the usual ones.
 
     Raises:
         grpc.aio.AioRpcError: the broker did not let it in.
     """
-    wanted = [*channel_options(), ("grpc.use_local_subchannel_pool", 1), *options]
-    async with grpc.aio.insecure_channel(address, options=wanted) as channel:
+    wanted = {**dict(channel_options()), "grpc.use_local_subchannel_pool": 1, **dict(options)}
+    async with grpc.aio.insecure_channel(address, options=list(wanted.items())) as channel:
         call = provider_pb2_grpc.ProviderServiceStub(channel).Exchange()
         greeting = await call.read()
         if not isinstance(greeting, provider_pb2.ExchangeResponse):

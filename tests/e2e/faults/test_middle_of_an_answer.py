@@ -52,7 +52,7 @@ def is_whole(profile: Profile, *schools: SchoolProcess) -> bool:
 
 def own_cable(district: District) -> Cable:
     """Between the reader and the broker."""
-    return Cable(int(district.address.rpartition(":")[2]))
+    return Cable(district.port)
 
 
 async def until_some_arrived(client: AsyncClient, query_id: bytes) -> None:
@@ -95,7 +95,7 @@ async def test_a_killed_node_is_told_as_missing_and_answers_when_it_is_started_a
         high.start()
         await district.until_fit(high, attached=before)
         assert is_whole(await client.profile(views, sections=SECTIONS), high, platform)
-    assert district.broker_ledger.endings(query) == [Reason.UNREACHABLE.wire]
+    assert await district.endings(district.broker_ledger, query) == [Reason.UNREACHABLE.wire]
     assert [high.ledger.uses(grants[0].id), platform.ledger.uses(grants[1].id)] == [2, 2]
 
 
@@ -118,8 +118,8 @@ async def test_a_frozen_node_is_noticed_and_comes_back_by_itself(district: Distr
         high.thaw()
         await district.until_fit(high, attached=before)
         assert is_whole(await client.profile(views, sections=SECTIONS), high, platform)
-    assert district.broker_ledger.endings(query) == [Reason.UNREACHABLE.wire]
-    assert Reason.ALLOWED.wire not in high.ledger.endings(query)
+    assert await district.endings(district.broker_ledger, query) == [Reason.UNREACHABLE.wire]
+    assert Reason.ALLOWED.wire not in await district.endings(high.ledger, query)
     assert high.ledger.uses(grants[0].id) == 2
 
 
@@ -140,8 +140,8 @@ async def test_a_node_whose_connection_is_cut_attaches_again_and_answers(distric
 
         await district.until_fit(high, attached=before)
         assert is_whole(await client.profile(views, sections=SECTIONS), high, platform)
-    assert district.broker_ledger.endings(query) == [Reason.UNREACHABLE.wire]
-    assert high.ledger.endings(query) == [Reason.UNREACHABLE.wire]
+    assert await district.endings(district.broker_ledger, query) == [Reason.UNREACHABLE.wire]
+    assert await district.endings(high.ledger, query) == [Reason.UNREACHABLE.wire]
     assert high.ledger.uses(grants[0].id) == 2
 
 
@@ -170,7 +170,7 @@ async def test_a_broker_that_is_killed_and_started_again_costs_the_reader_nothin
     assert is_whole(profile, high, platform), [each.error for each in profile.slices]
     assert high.ledger.uses(grants[0].id) == 1
     assert district.is_logged(query, high), "what was decided before the crash is still in the ledger"
-    assert high.ledger.endings(query) == [Reason.UNREACHABLE.wire]
+    assert await district.endings(high.ledger, query) == [Reason.UNREACHABLE.wire]
 
 
 async def test_a_frozen_broker_is_told_as_no_answer_in_time(district: District) -> None:

@@ -20,16 +20,12 @@ from tests.federation.district import District
 from tests.federation.principals import suspend
 from tests.federation.processes import now
 from tests.federation.requester import Requester, query_call
-from tests.federation.school_process import SchoolProcess, until
+from tests.federation.school_process import until
 from tests.federation.wire import WireMessage, messages_on
 from tests.leaks.recording_proxy import RecordingProxy
 
 # Sixteen million bytes: their streaming takes much longer than a revocation.
 MANY = 8
-
-
-def port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
 
 
 def recorded(wire: RecordingProxy, way: str) -> list[WireMessage]:
@@ -57,7 +53,7 @@ def carries(piece: provider_pb2.Answer, asked: list[Asked]) -> bool:
 
 async def test_not_a_byte_reaches_the_requester_after_the_acknowledgement(district: District) -> None:
     [grant] = await district.consent(district.high)
-    with RecordingProxy(port_of(district.address)) as wire:
+    with RecordingProxy(district.port) as wire:
         async with district.requester(address=f"127.0.0.1:{wire.port}") as tutor:
             asked = [district.query(grant) for _ in range(MANY)]
             await begin(tutor, asked)
@@ -90,15 +86,15 @@ async def test_not_a_byte_reaches_the_requester_after_the_acknowledgement(distri
 async def test_not_a_byte_leaves_the_node_after_its_acknowledgement(district: District) -> None:
     high = district.high
     [grant] = await district.consent(high)
-    with RecordingProxy(port_of(district.address)) as wire:
-        await through(district, high, wire.port)
+    with RecordingProxy(district.port) as wire:
+        await district.attach_through([high], wire.port)
         async with district.requester() as tutor:
             asked = [district.query(grant) for _ in range(MANY)]
             await begin(tutor, asked)
             state = await district.revoke(district.revocation(grant))
             assert set(await ends(tutor, asked)) == {Reason.GRANT_REVOKED}
         said = recorded(wire, "up")
-        await through(district, high, port_of(district.address))
+        await district.attach_through([high], district.port)
     assert state.HasField("acknowledgement")
     frames = [frame for each in said for frame in node_pb2.AttachRequest.FromString(each.body).frames]
     acknowledged = next(number for number, each in enumerate(frames) if is_acknowledgement(each.statement, grant))
@@ -106,7 +102,7 @@ async def test_not_a_byte_leaves_the_node_after_its_acknowledgement(district: Di
     assert last_byte < acknowledged
     for query in asked:
         # The broker, which knew first, takes the queries back while the revocation is on its way.
-        assert set(high.ledger.endings(query.id)) <= {Reason.GRANT_REVOKED.wire, Reason.CANCELLED.wire}
+        assert set(await district.endings(high.ledger, query.id)) <= {Reason.GRANT_REVOKED.wire, Reason.CANCELLED.wire}
 
 
 async def test_a_suspended_provider_s_answers_end_as_well(district: District) -> None:
@@ -158,14 +154,6 @@ async def test_a_revocation_on_paper_ends_answers_that_stream(district: District
         )
         assert done["in_force"], json.dumps(done)
         assert await ends(tutor, asked) == [Reason.GRANT_REVOKED]
-
-
-async def through(district: District, school: SchoolProcess, port: int) -> None:
-    """Let a school attach through another port."""
-    before = district.attachments(school)
-    school.cable.target = port
-    school.cable.cut()
-    await district.until_fit(school, attached=before)
 
 
 def is_acknowledgement(envelope: pb.Envelope, grant: Signed[pb.Grant]) -> bool:
