@@ -6,8 +6,8 @@ the real importers read what they would read from a school.
 Rules:
 
 - A canary is ``Zq`` and 14 letters and digits from the operating system's random numbers: no chance hit is possible.
-- A canary date is of the years 1861–1899, when nobody now alive and no software was born.
-- What the importers must understand (grade levels, marks, school days, the public name of the school) stays.
+- Every date becomes one of the years 1603–1697, when nobody now alive and no epoch was born.
+- What the importers must understand (grade levels, marks, the public name of the school) stays.
 
 Example::
 
@@ -18,6 +18,7 @@ Example::
 from __future__ import annotations
 
 import csv
+import re
 import secrets
 import string
 import xml.etree.ElementTree as ET
@@ -37,7 +38,8 @@ _XML_TEXTS = frozenset(
         "ShortDescription", "StaffUniqueStateId", "StudentUniqueStateId",
     }
 )  # fmt: skip
-_XML_DATES = frozenset({"BirthDate"})
+# How the exports write a date, and a moment.
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})( 00:00:00)?")
 # Columns of the platform's extract. Ids of users are their own; those of sections and assignments hold them together.
 _CSV_TEXTS = frozenset({"LocalUserIdentifier", "SISUserIdentifier", "Name", "Title", "SectionDescription"})
 _CSV_IDS = frozenset({"SourceSystemIdentifier", "LMSUserSourceSystemIdentifier"})
@@ -98,7 +100,7 @@ def _rewrite_xml(path: Path, canaries: Canaries) -> None:
         text = (each.text or "").strip()
         if text and name in _XML_TEXTS:
             each.text = canaries.of(text)
-        elif text and name in _XML_DATES:
+        elif _DATE.fullmatch(text):
             each.text = canaries.of_date(text)
         for attribute in ("id", "ref"):
             if (value := each.get(attribute)) and value.startswith(
@@ -124,6 +126,8 @@ def _rewrite_csv(path: Path, canaries: Canaries) -> None:
             is_submission = column == "SourceSystemIdentifier" and table in {"submissions", "section-associations"}
             if value and (column in _CSV_TEXTS or is_user_id or is_submission):
                 row[column] = canaries.of(value)
+            elif found := _DATE.fullmatch(value or ""):
+                row[column] = canaries.of_date(found[1]) + (found[2] or "")
     name = canary()
     canaries.files.append(name)
     with path.with_name(f"{path.stem}-{name}.csv").open("w", encoding="utf-8-sig", newline="") as stream:
@@ -140,6 +144,6 @@ def _namespace_of(path: Path) -> str:
 
 def _canary_date(taken: set[str]) -> str:
     while True:
-        day = f"18{61 + secrets.randbelow(39)}-{1 + secrets.randbelow(12):02d}-{1 + secrets.randbelow(28):02d}"
+        day = f"{1603 + secrets.randbelow(95)}-{1 + secrets.randbelow(12):02d}-{1 + secrets.randbelow(28):02d}"
         if day not in taken:
             return day

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -64,7 +66,14 @@ def test_random_bytes_and_other_names_are_no_hits() -> None:
 
 def test_a_needle_that_chance_could_produce_is_refused() -> None:
     with pytest.raises(MalformedError, match="needle"):
-        LeakSearch(["604822"])
+        LeakSearch(["60482"])
+
+
+def test_a_short_number_is_found_in_every_form_but_the_plain_one() -> None:
+    search = LeakSearch(["604822"])
+    assert list(search.hits(b"at 12:00:01.604822", "log")) == []
+    hidden = b"604822".hex().encode() + b" " + base64.b64encode(b"id 604822!") + sha256(b"604822").digest()
+    assert {hit.form for hit in search.hits(hidden, "log")} == {"hexadecimal", "base64", "SHA-256"}
 
 
 def test_a_needle_that_lies_across_two_blocks_is_found_once(tmp_path: Path) -> None:
@@ -108,3 +117,13 @@ def test_memory_that_cannot_be_read_is_an_error_and_not_an_empty_result() -> Non
     process.wait()
     with pytest.raises(UnavailableError, match=str(process.pid)):
         list(search_memory(LeakSearch(NEEDLES), process.pid))
+
+
+def test_a_long_value_of_a_database_is_found_although_its_pages_cut_it(tmp_path: Path) -> None:
+    names = [f"Ada {number:04d} Lovelace" for number in range(2000)]
+    with closing(sqlite3.connect(tmp_path / "node.db")) as connection, connection:
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("CREATE TABLE page (records BLOB)")
+        connection.execute("INSERT INTO page VALUES (?)", ["\n".join(names).encode()])
+    found = {hit.needle for hit in search_folder(LeakSearch(names), tmp_path)}
+    assert found == set(names)

@@ -149,11 +149,15 @@ class Children:
             child.end()
 
     def start(self, name: str, *arguments: str) -> Child:
-        """Start a server under this name; a second start under the same name adds to its log."""
+        """Start ``permslip ARGUMENTS`` under this name; a second start under the same name adds to its log."""
+        return self.start_module(name, "permslip", *arguments)
+
+    def start_module(self, name: str, module: str, *arguments: str) -> Child:
+        """The same for ``python -m module``."""
         log = self._logs / f"{name}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(  # noqa: S603 (our own command)
-                _leashed("permslip", arguments),
+                _leashed(module, arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

@@ -101,6 +101,7 @@ class Federation:
         root: the broker's root key, ``did:key:…``.
         operator: the federation operator's key, ``did:key:…``.
         broker: while it runs.
+        broker_program: the module that runs it, with what stands before ``broker run``; another one is for tests.
     """
 
     folder: Path
@@ -110,6 +111,7 @@ class Federation:
     root: str = ""
     operator: str = ""
     broker: Child | None = None
+    broker_program: tuple[str, ...] = ("permslip",)
 
     @property
     def broker_folder(self) -> Path:
@@ -125,7 +127,7 @@ class Federation:
             self.root, self.operator = made["root"], made["operator"]
             self.write_settings(self.folder / "operator", key=self.broker_folder / "operator.key")
         ready = self.broker_folder / "broker.ready"
-        self.broker = self._serve(ready, "broker", "broker", "run", "--config", str(config))
+        self.broker = self._serve(ready, "broker", *self.broker_program, "broker", "run", "--config", str(config))
         return self.broker
 
     def make_node(self, site: Site) -> NodeParty:
@@ -140,7 +142,7 @@ class Federation:
     def start_node(self, node: NodeParty) -> None:
         """Start a node; returns when it is attached."""
         ready = node.folder / "node.ready"
-        node.process = self._serve(ready, node.site.key, "node", "run", "--config", node.config)
+        node.process = self._serve(ready, node.site.key, "permslip", "node", "run", "--config", node.config)
 
     def make_provider(self, key: str, name: str) -> ProviderParty:
         """Make a provider's root and online key, certify the one by the other, and have it admitted."""
@@ -206,9 +208,9 @@ class Federation:
         """Run a command with ``--json``; what it printed."""
         return self.children.run(*arguments, "--json").document()
 
-    def _serve(self, ready: Path, name: str, *arguments: str) -> Child:
+    def _serve(self, ready: Path, name: str, module: str, *arguments: str) -> Child:
         ready.unlink(missing_ok=True)
-        child = self.children.start(name, *arguments)
+        child = self.children.start_module(name, module, *arguments)
         ends_at = time.monotonic() + _PATIENCE
         while not ready.exists():
             if not child.is_running:

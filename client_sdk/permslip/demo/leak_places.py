@@ -2,6 +2,9 @@
 
 Rules:
 
+- A SQLite file is searched twice: as the bytes that lie on the disk (also what was deleted, and write-ahead logs), and
+  value by value as SQL reads it, because a long value is cut up into pages.
+
 - Whatever cannot be read is an error, never an empty result: a search that could not look has found nothing out.
 - Of a process's memory everything is read but what the file system holds anyway and the process cannot have written
   to (program text, shared libraries), and the kernel's own pages.
@@ -15,7 +18,9 @@ Example::
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -26,6 +31,7 @@ from permslip.errors import UnavailableError
 __all__ = ["Looked", "search_folder", "search_memory"]
 
 _BLOCK: Final = 1 << 20
+_SQLITE: Final = b"SQLite format 3\x00"
 _OF_THE_KERNEL: Final = frozenset({"[vvar]", "[vvar_vclock]", "[vsyscall]"})
 
 
@@ -57,6 +63,8 @@ def search_folder(search: LeakSearch, folder: Path, looked: Looked | None = None
         except OSError as error:
             raise _cannot(f"{path} cannot be read: {error.strerror}.") from error
         looked.files += 1
+        if _is_database(path):
+            yield from _values(search, path, looked)
 
 
 def search_memory(search: LeakSearch, pid: int, looked: Looked | None = None) -> Iterator[Hit]:
@@ -73,6 +81,29 @@ def search_memory(search: LeakSearch, pid: int, looked: Looked | None = None) ->
                 yield from _stretch(search, memory, start, end, f"memory, {name}", looked)
     except OSError as error:
         raise _cannot(f"the memory of process {pid} cannot be read: {error.strerror}.") from error
+
+
+def _is_database(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as stream:
+        return stream.read(len(_SQLITE)) == _SQLITE
+    return False
+
+
+def _values(search: LeakSearch, path: Path, looked: Looked) -> Iterator[Hit]:
+    """Search every value of every table."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.text_factory = bytes
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                quoted = name.decode().replace('"', '""')
+                for row in connection.execute(f'SELECT * FROM "{quoted}"'):  # noqa: S608 (a name of its own schema)
+                    for value in row:
+                        block = value if isinstance(value, bytes) else str(value).encode()
+                        looked.bytes += len(block)
+                        yield from search.hits(block, f"{path.name}, table {name.decode()}")
+    except sqlite3.Error as error:
+        raise _cannot(f"{path} cannot be read as a database: {error}.") from error
 
 
 def _stretches(maps: str) -> Iterator[tuple[int, int, str]]:
