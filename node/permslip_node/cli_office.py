@@ -18,7 +18,9 @@ from permslip.cli.output import EXIT_PART, command_errors, emit, json_option
 from permslip_node.configuration import load_settings
 
 if TYPE_CHECKING:
+    from permslip._pb.permslip.v1 import statement_pb2 as pb
     from permslip_node.administration import Done, Office
+    from permslip_node.configuration import NodeSettings
 
 __all__ = ["quorum", "reinstate", "revoke", "suspend"]
 
@@ -93,42 +95,65 @@ def quorum(learner: str, rule: str, config: Path | None, as_json: bool) -> None:
 @json_option
 @command_errors
 def revoke(file: Path, config: Path | None, as_json: bool) -> None:
-    """Take a signed revocation that a parent brought as FILE, past broker and network.
+    """Take the signed revocations that a parent brought as FILE, past broker and network.
 
-    It is in force when this command ends. The node's acknowledgement, and the revocation itself, go up to the brokers
-    when they are attached.
+    They are in force when this command ends. Those that FILE holds for other nodes are left to them. The node's
+    acknowledgements, and the revocations themselves, go up to the brokers when they are attached.
 
     Example: permslip node revoke revocation.txt --config high/node.toml
 
     Exit codes: 0 in force, 1 failed or not to be believed, 2 called wrongly, 3 recorded, but the running node has not
     noticed yet.
     """
-    from permslip.armor import read_statement
-    from permslip.statements import REVOCATION
     from permslip_node.administration import open_office
 
-    envelope = read_statement(file, REVOCATION)
     settings = load_settings(config, os.environ)
+    envelopes, others = _for_this_node(file, settings)
 
-    async def work() -> tuple[dict[str, Any], bool]:
+    async def work() -> tuple[list[dict[str, Any]], bool]:
+        taken = []
         async with open_office(settings) as office:
-            acknowledgement, done = await office.revoke(envelope)
-            noticed = await office.noticed(done, patience=_PATIENCE_S)
-        payload = acknowledgement.payload
-        document = {
-            "revocation": payload.statement_id.hex(),
-            "target": payload.target_id.hex(),
-            "acknowledgement": acknowledgement.id.hex(),
-            "ledger_size": payload.ledger_size,
-            "in_force": noticed,
-        }
-        return document, noticed
+            for envelope in envelopes:
+                acknowledgement, done = await office.revoke(envelope)
+                payload = acknowledgement.payload
+                taken.append(
+                    {
+                        "revocation": payload.statement_id.hex(),
+                        "target": payload.target_id.hex(),
+                        "acknowledgement": acknowledgement.id.hex(),
+                        "ledger_size": payload.ledger_size,
+                    }
+                )
+            return taken, await office.noticed(done, patience=_PATIENCE_S)
 
-    document, noticed = asyncio.run(work())
+    taken, noticed = asyncio.run(work())
     said = "in force" if noticed else "recorded; the running node has not noticed yet"
-    emit(as_json, document, f"Revoked: {document['target']}\n{said} (ledger entry {document['ledger_size'] - 1})")
+    lines = [f"Revoked: {each['target']}\n{said} (ledger entry {each['ledger_size'] - 1})" for each in taken]
+    if others:
+        lines.append(f"{others} for other nodes: bring the file there too")
+    # What one revocation came to stands at the top; a file that a parent wrote may hold several.
+    emit(as_json, {**taken[0], "revocations": taken, "others": others, "in_force": noticed}, "\n".join(lines))
     if not noticed:
         sys.exit(EXIT_PART)
+
+
+def _for_this_node(file: Path, settings: NodeSettings) -> tuple[list[pb.Envelope], int]:
+    """The revocations in a file that name this node, and how many name others."""
+    from permslip import statements as st
+    from permslip.armor import read_statements
+    from permslip.errors import AuthorityError
+    from permslip_node.cli import wall_clock
+    from permslip_node.identity import load_identity
+
+    root = load_identity(settings, now=wall_clock()).root
+    envelopes = read_statements(file)
+    named = [st.verify(st.REVOCATION, each, federation=settings.federation).payload.node for each in envelopes]
+    mine = [envelope for envelope, node in zip(envelopes, named, strict=True) if node == root]
+    if not mine:
+        raise AuthorityError(
+            f"{file}: no revocation in it is meant for this node.", remedy="It belongs to the school that it names."
+        )
+    return mine, len(envelopes) - len(mine)
 
 
 def _authority(config: Path | None, as_json: bool, said: str, act: Callable[[Office], Awaitable[Done]]) -> None:
