@@ -17,11 +17,25 @@ from tests.docs.pages import LANGUAGES, ROOT, anchors, blocks, commands, links, 
 PAGES = pages()
 # What looks like something to type. Where it stands in a block that is never run, it is an exception and listed below.
 TYPED = re.compile(r"^(?:[$#] )?(?:sudo |[A-Z_]+=\S+ )*(permslip|make|pip|python3?|systemctl|docker|git|curl|cp|install)\b")
+SERVICES = "needs a machine's service manager, or a container engine"
 # Commands that no test on one machine can type, or that another test runs: page, command, and why.
 NOT_TYPED = {
     ("README.md", "make demo"): "runs in tests/e2e/demo and before every landing",
     ("README.md", "python3 -m venv .venv && . .venv/bin/activate"): "`make` does the same before any test runs",
     ("README.md", "pip install '.[broker,node]'"): "`make` does the same before any test runs",
+    ("docs/how-to/add-a-school.md", "permslip node revoke revocation.txt --config middle/node.toml"): (
+        "typed on the page for parents, where there is a revocation"
+    ),
+    ("deploy/README.md", "python3 -m venv /opt/permslip"): SERVICES,
+    ("deploy/README.md", "install -m 0644 deploy/systemd/permslip-broker.service /etc/systemd/system/"): SERVICES,
+    ("deploy/README.md", "install -d -m 0700 /var/lib/private/permslip-broker"): SERVICES,
+    ("deploy/README.md", "install -m 0600 centre/broker.key centre/broker.cert /var/lib/private/permslip-broker/"): SERVICES,
+    ("deploy/README.md", "install -D -m 0644 centre/broker.toml /etc/permslip/broker.toml"): SERVICES,
+    ("deploy/README.md", "systemctl daemon-reload"): SERVICES,
+    ("deploy/README.md", "systemctl enable --now permslip-broker"): SERVICES,
+    ("deploy/README.md", "systemctl status permslip-broker"): SERVICES,
+    ("deploy/README.md", "docker build -f deploy/container/Containerfile -t permslip ."): SERVICES,
+    ("deploy/README.md", "docker compose -f deploy/container/compose.yaml up --detach"): SERVICES,
 }
 
 

@@ -1,7 +1,7 @@
 """Every command and every Python example of the pages is run, in order, against real servers on loopback.
 
 The README is read first, in an empty folder. What stands there afterwards is kept; each how-to page begins with it, and
-with the README's three servers running unless the page starts them itself.
+with the README's three servers running, as the same jobs of the shell.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class Start(Enum):
 
     EMPTY = "nothing"
     CERTIFICATES = "a TLS certificate for localhost, and its authority"
-    STOPPED = "what the README left; no server runs"
     RUNNING = "what the README left; its servers run"
 
 
@@ -44,7 +43,7 @@ PAGES: dict[str, Start] = {
     "docs/how-to/for-parents.md": Start.RUNNING,
     "docs/how-to/rotate-keys.md": Start.RUNNING,
     "docs/how-to/back-up-and-restore.md": Start.RUNNING,
-    "docs/how-to/metrics-and-logs.md": Start.STOPPED,
+    "docs/how-to/metrics-and-logs.md": Start.RUNNING,
 }
 
 
@@ -109,7 +108,7 @@ def test_a_page_can_be_typed_as_it_stands(
     name: str, request: pytest.FixtureRequest, tmp_path: Path, certificates: Callable[[], Path]
 ) -> None:
     start = PAGES[name]
-    if start in (Start.STOPPED, Start.RUNNING):
+    if start is Start.RUNNING:
         left: AfterReadme = request.getfixturevalue("after_readme")
         folder = tmp_path / "page"
         ports = left.lay_out(folder)
