@@ -145,10 +145,15 @@ class Office:
     async def noticed(self, done: Done, *, patience: float) -> bool:
         """Wait until the running node has noticed; True at once where none runs, False when it did not in time."""
         for _ in range(max(int(patience / _LOOK_AGAIN_S), 1)):
-            if noticed(self._engine) >= done.position or not is_running(self._engine):
+            if noticed(self._engine) >= done.position or not is_running(self._engine, self._identity.root):
                 return True
             await asyncio.sleep(_LOOK_AGAIN_S)
         return False
+
+    async def close(self) -> None:
+        """Finish what was begun."""
+        await self._recording.close()
+        await self._ledger.close()
 
     async def _set_family(
         self, native_id: str, person_id: str, change: ledger_pb2.AuthorityChange.ValueType, *, suspended_at: int
@@ -178,17 +183,12 @@ async def open_office(settings: NodeSettings, *, clock: Callable[[], Millis] = w
     identity = load_identity(settings, now=clock())
     with open_store(settings) as engine:
         ledger = open_ledger(settings, identity, engine, clock)
+        brokers = tuple(each.root for each in settings.broker_addresses)
+        office = Office(identity, engine, ledger, brokers, default_rule=settings.quorum, clock=clock)
         try:
-            yield Office(
-                identity,
-                engine,
-                ledger,
-                tuple(each.root for each in settings.broker_addresses),
-                default_rule=settings.quorum,
-                clock=clock,
-            )
+            yield office
         finally:
-            await ledger.close()
+            await office.close()
 
 
 async def _nothing_runs_here(_target: bytes, _reason: Reason) -> None:

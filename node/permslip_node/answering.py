@@ -60,6 +60,7 @@ _log = get_log(__name__)
 _TOGETHER: Final = 32
 _YIELD_AFTER: Final = 8
 _RETRY_AFTER_MS: Final = 1_000
+_LAST_WORDS_S: Final = 2.0
 
 
 class Answerer:
@@ -152,6 +153,9 @@ class Answerer:
         except TimeoutError:
             for answer in self._answers:
                 self._stop(answer, Reason.DRAINING)
+        if self._tasks:
+            # What was stopped still has to be told.
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

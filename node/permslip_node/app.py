@@ -170,7 +170,7 @@ class RunningNode:
         for stream in self.streams:
             await stream.settled(answer_subjects(stream))
             self.send_unconfirmed(stream)
-        await asyncio.to_thread(note_noticed, self.engine, self.facts.position)
+        await self.recording.aside(note_noticed, self.engine, self.facts.position)
         _log.info("noticed", position=self.facts.position)
 
     async def keep_watch(self) -> None:
@@ -193,7 +193,7 @@ class RunningNode:
 
     async def _renew(self) -> None:
         renewed = await self.endorser.renew_due()
-        erased = await asyncio.to_thread(self.slips.erase_ended)
+        erased = await self.recording.aside(self.slips.erase_ended)
         if renewed or erased:
             _log.info("kept_true", endorsements_renewed=renewed, slips_erased=erased)
 
@@ -238,7 +238,7 @@ async def open_node(
     with ExitStack() as stack:
         identity = load_identity(settings, now=clock())
         engine = stack.enter_context(open_store(settings))
-        stack.enter_context(claim(engine))
+        stack.enter_context(claim(engine, identity.root))
         metrics = Metrics()
         if settings.metrics.listen:
             host, _, port = settings.metrics.listen.rpartition(":")
@@ -268,6 +268,7 @@ async def open_node(
             for task in (*tasks, *attached):
                 task.cancel()
             await asyncio.gather(*tasks, *attached, return_exceptions=True)
+            await node.recording.close()
             await ledger.close()
             _log.info("node_stopped")
 

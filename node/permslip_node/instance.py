@@ -2,11 +2,11 @@
 
 Any number of processes may use a node's database at once (imports, slips, a revocation brought by hand), but only one
 may answer for it: uses and replays are its memory's business. On SQLite it holds a lock on a file beside the database,
-on PostgreSQL an advisory lock; both end with the process, however it ends.
+on PostgreSQL an advisory lock named by the node's root; both end with the process, however it ends.
 
 Example::
 
-    with claim(engine):
+    with claim(engine, identity.root):
         serve()
 """
 
@@ -25,22 +25,27 @@ from permslip_node import schema
 
 __all__ = ["claim", "is_running", "note_noticed", "noticed"]
 
-_ADVISORY = 0x7065726E
-
 
 @contextmanager
-def claim(engine: Engine) -> Iterator[None]:
+def claim(engine: Engine, root: bytes) -> Iterator[None]:
     """Be the one process that answers for this node.
+
+    Args:
+        engine: the node's database.
+        root: the node.
 
     Raises:
         ConfigurationError: another one does.
     """
     if engine.dialect.name == "postgresql":
-        with engine.connect() as connection:
-            if not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _ADVISORY}).scalar():
+        lock = {"lock": int.from_bytes(root[:8], "big", signed=True)}
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), lock).scalar():
                 raise _running()
-            connection.commit()
-            yield
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), lock)
         return
     descriptor = os.open(_lock_path(engine), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -53,10 +58,10 @@ def claim(engine: Engine) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_running(engine: Engine) -> bool:
+def is_running(engine: Engine, root: bytes) -> bool:
     """Whether some process answers for this node now."""
     try:
-        with claim(engine):
+        with claim(engine, root):
             return False
     except ConfigurationError:
         return True

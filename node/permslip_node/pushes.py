@@ -266,7 +266,7 @@ class Pushes:
         return self._identity.sign(st.ACKNOWLEDGEMENT, payload)
 
     async def _count_only(self, broker: bytes, number: int) -> None:
-        await asyncio.to_thread(self._count, broker, number)
+        await self._recording.aside(self._count, broker, number)
         self._held[broker] = number
 
     def _count(self, broker: bytes, number: int) -> None:

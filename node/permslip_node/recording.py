@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, select
 
@@ -38,6 +39,7 @@ OnChange = Callable[[frozenset[bytes] | None], None]
 """Told which subjects changed; None: another process changed something."""
 
 _PAGE: Final = 500
+_T = TypeVar("_T")
 
 
 class OwnWord:
@@ -69,6 +71,7 @@ class Recording:
         # Positions of this process's own changes since the last look for those of others.
         self._own_changes: set[int] = set()
         self._noticed = facts.position
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
 
     def on_change(self, call: OnChange) -> None:
         """``call`` hears of changed subjects, right after the commit."""
@@ -131,7 +134,15 @@ class Recording:
 
     async def confirmed(self, broker: bytes, ids: Sequence[bytes]) -> None:
         """This broker has recorded these, or refused them for good."""
-        await asyncio.to_thread(self._delete, broker, ids)
+        await self.aside(self._delete, broker, ids)
+
+    async def aside(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Do small writes that are no entry of the ledger in a thread of their own, one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
+
+    async def close(self) -> None:
+        """Wait for what is being written aside; nothing more is taken."""
+        await asyncio.to_thread(self._aside.shutdown)
 
     def _delete(self, broker: bytes, ids: Sequence[bytes]) -> None:
         outgoing = schema.outgoing

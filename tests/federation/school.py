@@ -69,6 +69,7 @@ class School:
         timing: TimingSettings = QUICK,
         limits: LimitSettings | None = None,
         quorum: Any = "any",
+        database: str = "",
     ) -> School:
         """Keys, certificate and settings in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ class School:
             name="Grand Bend High",
             federation=federation,
             operator=did_text(operator.public),
-            database=f"sqlite:///{folder / 'node.db'}",
+            database=database or f"sqlite:///{folder / 'node.db'}",
             brokers=tuple(f"{address}={did_text(root)}" for address, root in brokers),
             quorum=quorum,
             timing=timing,

@@ -63,8 +63,6 @@ class AttachedNode:
         self.answers: dict[bytes, Answer] = {}
         self.order: list[node_pb2.NodeFrame] = []
         self.ended = asyncio.Event()
-        self.frozen = asyncio.Event()
-        self.frozen.set()
 
     def send(self, *frames: node_pb2.BrokerFrame) -> None:
         """Send frames as they are."""
@@ -150,6 +148,7 @@ class SimulatedBroker:
         self.leases: list[node_pb2.LeaseRequest] = []
         self.streams: list[AttachedNode] = []
         self.dials = 0
+        self.failure: Exception | None = None
         self.replies: list[node_pb2.NodeFrame] = []
         self._changed = asyncio.Event()
 
@@ -184,6 +183,8 @@ class SimulatedBroker:
         while not holds():
             self._changed.clear()
             await self._changed.wait()
+            if self.failure is not None:
+                raise self.failure
 
     async def attached(self, count: int = 1) -> AttachedNode:
         """Wait for the node's stream number ``count``."""
@@ -278,12 +279,16 @@ class SimulatedBroker:
             self._changed.set()
 
     async def _read(self, stream: AttachedNode, requests: AsyncIterator[node_pb2.AttachRequest]) -> None:
-        async for request in requests:
-            await stream.frozen.wait()
-            for frame in request.frames:
-                stream.order.append(frame)
-                self._take(stream, frame)
+        try:
+            async for request in requests:
+                for frame in request.frames:
+                    stream.order.append(frame)
+                    self._take(stream, frame)
+                self._changed.set()
+        except Exception as error:
+            self.failure = error
             self._changed.set()
+            raise
         stream.outbox.close()
 
     def _take(self, stream: AttachedNode, frame: node_pb2.NodeFrame) -> None:

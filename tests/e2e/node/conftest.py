@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url, text
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip.hosting.database import open_engine, writing
 from permslip.quantities import Handle, Millis
 from permslip.statements import Signed
 from permslip_node.app import RunningNode
@@ -21,6 +25,8 @@ from tests.federation.school import GRADES, School
 from tests.federation.simulated_broker import AttachedNode, SimulatedBroker
 
 FEDERATION = "fed.example"
+# A database in which the tests may make and drop schemas; see tests/conformance/conftest.py.
+POSTGRES = os.environ.get("PERMSLIP_TEST_POSTGRES", "")
 
 
 class Clock:
@@ -83,8 +89,25 @@ class World:
         return make_query(requester, grant, sections or [GRADES], federation=FEDERATION, now=self.clock(), **changes)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRES else ["sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, one for each backend there is."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'node.db'}"
+        return
+    schema = f"test_{token_hex(8)}"
+    server = open_engine(POSTGRES)
+    with writing(server) as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    url = make_url(POSTGRES).update_query_dict({"options": f"-csearch_path={schema}"})
+    yield url.render_as_string(hide_password=False)
+    with writing(server) as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    server.dispose()
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, database: str) -> AsyncIterator[World]:
     """Everything but a running node."""
     clock = Clock()
     operator = Person.new()
@@ -96,6 +119,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             [(broker.address, broker.organization.root)],
             federation=FEDERATION,
             now=clock,
+            database=database,
         )
         yield World(operator, broker, tutor, school, clock)
 
