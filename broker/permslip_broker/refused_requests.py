@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Final
 
 from permslip._pb.permslip.v1 import session_pb2
-from permslip.errors import AttenuationError, AuthorityError, MalformedError, PermslipError
+from permslip.errors import AttenuationError, AuthorityError, PermslipError
 from permslip.hosting.logs import get_log
 from permslip.hosting.refusals import is_internal, reason_of, refusal_of
 from permslip.quantities import Millis
@@ -84,8 +84,6 @@ class RefusedRequests:
 
 def _reason(error: PermslipError) -> Reason:
     """The reason, told more exactly than the status of a call needs it."""
-    if isinstance(error, MalformedError) and error.field.endswith(".federation"):
-        return Reason.WRONG_FEDERATION
     if isinstance(error, AuthorityError):
         return Reason.NOT_ALLOWED
     if isinstance(error, AttenuationError):

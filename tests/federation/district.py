@@ -34,6 +34,7 @@ from permslip._pb.permslip.v1 import (
     session_pb2_grpc,
     statement_pb2 as pb,
 )
+from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.providing import AsyncClient
 from permslip.client.timeouts import Timeout
 from permslip.keyfile import PrincipalKind, StoredKeys
@@ -49,11 +50,11 @@ from tests.federation.processes import FederationProcesses, now
 from tests.federation.requester import Requester, open_requester, say_hello
 from tests.federation.school_process import SchoolProcess, until
 
-__all__ = ["ATTENDANCE", "GRADES", "District"]
+__all__ = ["ATTENDANCE", "CHILD", "GRADES", "District"]
 
 GRADES, ATTENDANCE = "transcript.grades", "personal.attendance"
 SECTIONS = (ATTENDANCE, GRADES)
-_CHILD = "604822"
+CHILD = "604822"
 _PATIENCE = 10.0
 
 
@@ -86,7 +87,7 @@ class District:
             names = ("high", "platform")
             self.schools = tuple(side_by_side.map(lambda name: SchoolProcess(self.processes, name), names))
         for each in self.schools:
-            self.handles[each.root] = each.learner(_CHILD, grades=500, attendance=30, size=4_000)
+            self.handles[each.root] = each.learner(CHILD, grades=500, attendance=30, size=4_000)
         self.processes.admit([*(each.organization for each in self.schools), self.tutor, self.clinic])
         # Not in a thread: the kernel ends them with the thread that started them.
         for each in self.schools:
@@ -216,7 +217,7 @@ class District:
         """Link a person's key by a slip, through the broker."""
         keys = StoredKeys(PrincipalKind.GUARDIAN, person.key, person.sealing)
         cert = school.organization.cert.envelope
-        sealed, pending = make_link_request(school.slip(_CHILD), self.federation, keys, cert, now())
+        sealed, pending = make_link_request(school.slip(CHILD), self.federation, keys, cert, now())
         async with grpc.aio.insecure_channel(self.address) as channel:
             answer = await guardian_pb2_grpc.GuardianServiceStub(channel).RelayLink(
                 guardian_pb2.RelayLinkRequest(federation=self.federation, node=school.root, sealed_request=sealed)
@@ -280,6 +281,17 @@ class District:
             operator=did_text(self.processes.operator.public),
             keys=StoredKeys(PrincipalKind.PROVIDER, self.tutor.key, self.tutor.sealing),
             cert=self.tutor.cert.envelope,
+            timeout=timeout or Timeout(),
+        )
+
+    def guardian(self, *, address: str = "", timeout: Timeout | None = None) -> AsyncGuardianClient:
+        """The mother's, by the SDK."""
+        return AsyncGuardianClient(
+            broker=address or self.address,
+            broker_root=did_text(self.root),
+            federation=self.federation,
+            operator=did_text(self.processes.operator.public),
+            keys=StoredKeys(PrincipalKind.GUARDIAN, self.mother.key, self.mother.sealing),
             timeout=timeout or Timeout(),
         )
 

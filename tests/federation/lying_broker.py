@@ -18,7 +18,6 @@ Example::
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -120,21 +119,6 @@ class LyingBroker:
             self._changed.clear()
             await self._changed.wait()
         return found[number - 1]
-
-    def tick(self, lease: node_pb2.LeaseRequest, node: bytes, *, now: int, size: int, pushes: int) -> pb.Envelope:
-        """A tick that says what the liar wants, signed by the broker's key."""
-        payload = pb.Tick(
-            federation=self.cert.federation,
-            nonce=os.urandom(16),
-            created_at=now,
-            signer=self.signer,
-            node=node,
-            lease_nonce=lease.lease_nonce,
-            ledger_size=size,
-            root_hash=os.urandom(32),
-            push_count=pushes,
-        )
-        return self.sign_tick(payload)
 
     def sign_tick(self, payload: pb.Tick) -> pb.Envelope:
         """Sign a tick with the broker's key."""

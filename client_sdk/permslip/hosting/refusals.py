@@ -5,6 +5,7 @@ error                             status                 reason                 
 ================================  =====================  ==================================  ==================
 ``RefusedError``                  by its reason          its own                             its own
 ``MalformedError``                ``INVALID_ARGUMENT``   ``MALFORMED``                       its own
+  of a field ``….federation``     ``INVALID_ARGUMENT``   ``WRONG_FEDERATION``                its own
 ``KeyRejectedError``              ``UNAUTHENTICATED``    ``KEY_NOT_CERTIFIED``               its own
 ``SealError``                     ``INVALID_ARGUMENT``   ``MALFORMED``                       its own
 ``ProofError``                    ``INVALID_ARGUMENT``   ``NOT_FOUND``                       its own
@@ -147,4 +148,6 @@ def _row(error: BaseException) -> _Row:
     if isinstance(error, RefusedError):
         reason = Reason.__members__.get(error.code)
         return _INTERNAL if reason is None else _Row(reason, own_words=reason is not Reason.INTERNAL)
+    if isinstance(error, MalformedError) and error.field.endswith(".federation"):
+        return _Row(Reason.WRONG_FEDERATION, own_words=True)
     return next((row for kind, row in _ERRORS if isinstance(error, kind)), _INTERNAL)

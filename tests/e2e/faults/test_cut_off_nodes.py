@@ -88,14 +88,13 @@ async def test_a_node_whose_clock_is_behind_its_own_ledger_answers_nobody(distri
         return Millis(now() - behind)
 
     high.end()
-    async with in_this_process(district, high, clock):
-        async with district.requester() as tutor:
-            assert (await tutor.ask(district.query(grant))).reason == Reason.ALLOWED
-            behind = 120_000
-            asked = district.query(grant)
-            answer = await tutor.ask(asked)
-            behind = 0
-            assert (await tutor.ask(district.query(grant))).reason == Reason.ALLOWED
+    async with in_this_process(district, high, clock), district.requester() as tutor:
+        assert (await tutor.ask(district.query(grant))).reason == Reason.ALLOWED
+        behind = 120_000
+        asked = district.query(grant)
+        answer = await tutor.ask(asked)
+        behind = 0
+        assert (await tutor.ask(district.query(grant))).reason == Reason.ALLOWED
     assert (answer.reason, answer.outcome.said_by) == (Reason.CLOCK, high.root)
     assert high.ledger.decisions(asked.id) == [Reason.CLOCK.wire], "the refusal is an entry as well"
 

@@ -1,6 +1,6 @@
 """The broker dies between its decision and the answer, and is started again.
 
-The decision is in its ledger, the query cannot be sent again, and a retry costs nothing exactly where nothing was released.
+The decision is in its ledger, the query cannot be sent again, and a retry is free exactly where nothing was released.
 """
 
 from __future__ import annotations

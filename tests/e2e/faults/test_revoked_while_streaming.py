@@ -1,7 +1,7 @@
 """A grant is revoked while answers stream: once the node has acknowledged, not one byte under the grant leaves.
 
-What came first is read from the wire itself: the parent's and the tutor's calls share one connection, so nobody's clock or
-buffer is believed.
+What came first is read from the wire itself: parent and tutor share one connection here, so nobody's clock or buffer is
+believed.
 """
 
 from __future__ import annotations
