@@ -10,6 +10,7 @@ Rules:
 - A revocation or delegation brings its chain: grant and delegations that this node may never have seen. They are
   recorded without a look at their dates: a grant without endorsement opens nothing, and one that is revoked before it
   ever came must be known to be dead.
+- A revocation by somebody who holds no right here (any more) is counted without effect, and is not acknowledged.
 - Pushed statements were judged by the broker when they came; this node may have been away since. So what must not be
   out of date is judged by the time at which it was made.
 
@@ -141,6 +142,14 @@ class Pushes:
                 raise
             # Another broker brought a newer one first: this one would change nothing.
             _log.info("push_outdated", number=push.number, kind=kind.name, id=signed.id.hex())
+            await self._count_only(broker, push.number)
+            return
+        except AuthorityError as error:
+            if kind is not st.REVOCATION or signed.payload.node != self._identity.root:
+                raise
+            # The broker knew her as one who may revoke; this node, which decides last, has suspended or removed her
+            # since. Nothing ends and nothing is acknowledged, but the pushes after it must not wait for it for ever.
+            _log.warning("revocation_without_right", number=push.number, id=signed.id.hex(), detail=error.message)
             await self._count_only(broker, push.number)
             return
 

@@ -177,7 +177,7 @@ async def test_gap_in_the_pushes_is_noticed_and_nothing_after_it_counts(world: W
         await world.broker.until(lambda: running.pushes.held(world.broker.organization.root) == held + 2)
 
 
-@pytest.mark.parametrize("forgery", ["admission", "revocation", "key-cert", "rubbish"])
+@pytest.mark.parametrize("forgery", ["admission", "key-cert", "rubbish"])
 async def test_forged_push_is_not_counted(world: World, forgery: str) -> None:
     ada = world.school.learner("604822", grades=1)
     async with world.attached() as (running, node):
@@ -186,11 +186,8 @@ async def test_forged_push_is_not_counted(world: World, forgery: str) -> None:
         liar = Person.new()
         mallory = Organization.new("Mallory", pb.PRINCIPAL_KIND_PROVIDER, FEDERATION, now=world.clock())
         forged = {
-            # signed by somebody who is not the operator, the guardian, or an admitted root
+            # signed by somebody who is not the operator, or an admitted root
             "admission": admit(liar, mallory, now=world.clock()).envelope,
-            "revocation": make_revocation(
-                liar, grant.id, world.school.root, federation=FEDERATION, now=world.clock()
-            ).envelope,
             "key-cert": mallory.cert.envelope,
             "rubbish": pb.Envelope(payload_type=st.ADMISSION.payload_type, payload=b"rubbish"),
         }[forgery]
@@ -202,6 +199,22 @@ async def test_forged_push_is_not_counted(world: World, forgery: str) -> None:
         assert capability is not None
         assert capability.ended == Reason.ALLOWED
         assert await refuses_to_answer(world, grant)
+
+
+async def test_revocation_without_right_ends_nothing_and_holds_nothing_up(world: World) -> None:
+    ada = world.school.learner("604822", grades=1)
+    async with world.attached() as (running, node):
+        _, grant = await consent(world, node, ada)
+        held = running.pushes.held(world.broker.organization.root)
+        stranger = make_revocation(Person.new(), grant.id, world.school.root, federation=FEDERATION, now=world.clock())
+        someone = Organization.new("Someone", pb.PRINCIPAL_KIND_PROVIDER, FEDERATION, now=world.clock())
+        world.broker.push_raw(stranger.envelope)
+        world.broker.push(admit(world.operator, someone, now=world.clock()))
+        await world.broker.until(lambda: running.pushes.held(world.broker.organization.root) == held + 2)
+        capability = running.facts.capability(grant.id)
+        assert capability is not None
+        assert capability.ended == Reason.ALLOWED
+        assert running.facts.recorded_at(stranger.id) is None
 
 
 async def test_repeated_push_changes_nothing(world: World) -> None:
