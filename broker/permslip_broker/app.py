@@ -165,7 +165,7 @@ async def open_broker(
         routing = Routing(deciding, recorder, attachments, refusals, limits)
         pushes = Pushes(engine, tables, facts)
         deposits = Deposits(identity, facts, recorder, pushes, tables, refusals, clock)
-        deposits.on_recorded(Effects(attachments, pushes, routing, announcements).take)
+        deposits.on_recorded(Effects(attachments, routing, announcements).take)
         links = Links(within=settings.limits.link_seconds)
         states = GrantStates(engine, tables, facts, clock)
         own_grants = OwnGrants(facts)

@@ -11,8 +11,9 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from google.protobuf.message import DecodeError
 from sqlalchemy import Connection
 
 from permslip import statements as st
@@ -47,6 +48,11 @@ class Deciding:
 
     def __init__(self, federation: str, facts: FactStore, replays: Replays, clock: Callable[[], Millis]) -> None:
         self._federation, self._facts, self._replays, self._clock = federation, facts, replays, clock
+
+    def expect(self, envelopes: Sequence[pb.Envelope]) -> None:
+        """Read the grants that a batch of (unverified) queries names, with one query for those that are not cached."""
+        if len(envelopes) > 1:
+            self._facts.prefetch(_grant_named(each) for each in envelopes)
 
     def open(self, envelope: pb.Envelope, requester: Requester, *, ends_at: float) -> OpenQuery:
         """Believe a query and decide it.
@@ -88,6 +94,13 @@ class Deciding:
         """The decision could not be recorded: the same query may be sent again."""
         if not entry.seen:
             self._replays.forget(entry.query.id, entry.query.payload.expires_at)
+
+
+def _grant_named(envelope: pb.Envelope) -> bytes:
+    try:
+        return pb.Query.FromString(envelope.payload).grant_id
+    except DecodeError:
+        return b""
 
 
 def restore_replays(ledger: Ledger, replays: Replays, *, now: Millis) -> int:

@@ -83,12 +83,24 @@ class RecordedStatement:
         position: where.
         changes: the subjects of which something else holds now.
         pushes: node root → the number of this statement among that node's pushes.
+        chain: what it travels with when it is pushed.
     """
 
     signed: Signed[Any]
     position: Position
     changes: tuple[bytes, ...]
     pushes: dict[bytes, int]
+    chain: Sequence[pb.Envelope]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A statement that was found admissible; ``numbers`` is filled by the commit."""
+
+    signed: Signed[Any]
+    draft: Draft
+    numbers: dict[bytes, int]
+    chain: Sequence[pb.Envelope]
 
 
 class Deposits:
@@ -154,41 +166,44 @@ class Deposits:
             under_way.clear()
             touched.clear()
 
+        believed: list[tuple[int, Signed[Any]]] = []
         for number, envelope in enumerate(envelopes):
             try:
                 kind = st.kind_of(envelope, among)
                 signed = st.verify(kind, envelope, federation=self._identity.federation, cache=self._signatures)
-                needs = _needs(signed)
-                if not touched.isdisjoint(needs):
-                    await settle()
             except PermslipError as error:
                 results[number] = self._refused(envelope, error, method, caller)
-                continue
+            else:
+                believed.append((number, signed))
+        self._facts.prefetch(_grant_named(signed) for _, signed in believed)
+        for number, signed in believed:
+            if not touched.isdisjoint(_needs(signed)):
+                await settle()
             try:
                 self._check(self._facts, signed)
-                draft, pushed = self._draft(signed, consent_id)
+                prepared = self._prepared(signed, consent_id)
             except PermslipError as error:
                 # What was recorded before need not be admissible again.
-                results[number] = self._known(signed) or self._refused(envelope, error, method, caller)
+                results[number] = self._known(signed) or self._refused(signed.envelope, error, method, caller)
                 continue
-            touched.update(draft.changes)
-            task = asyncio.ensure_future(self._record(signed, draft, pushed, method, caller))
-            under_way.append((number, task))
+            touched.update(prepared.draft.changes)
+            under_way.append((number, asyncio.ensure_future(self._record(prepared, method, caller))))
         await settle()
         return [each for each in results if each is not None]
 
     # ------------------------------------------------------------------------------------- one statement
 
-    async def _record(
-        self, signed: Signed[Any], draft: Draft, pushed: dict[bytes, int], method: str, caller: bytes
-    ) -> Deposited:
+    async def _record(self, prepared: _Prepared, method: str, caller: bytes) -> Deposited:
+        signed = prepared.signed
+
         def take_effect(recorded: Sequence[Recorded]) -> None:
-            done = RecordedStatement(signed, recorded[0].position, recorded[0].draft.changes, pushed)
+            [entry] = recorded
+            done = RecordedStatement(signed, entry.position, entry.draft.changes, prepared.numbers, prepared.chain)
             for effect in self._effects:
                 effect(done)
 
         try:
-            [recorded] = await self._recorder.append(draft, then=take_effect)
+            [recorded] = await self._recorder.append(prepared.draft, then=take_effect)
         except IntegrityError:
             if (known := self._known(signed)) is not None:
                 return known
@@ -199,14 +214,14 @@ class Deposits:
             return self._refused(signed.envelope, error, method, caller)
         return Deposited(signed.id, allowed(), recorded.position, signed)
 
-    def _draft(self, signed: Signed[Any], consent_id: bytes) -> tuple[Draft, dict[bytes, int]]:
-        pushed: dict[bytes, int] = {}
+    def _prepared(self, signed: Signed[Any], consent_id: bytes) -> _Prepared:
+        numbers: dict[bytes, int] = {}
         node = self._node_of(signed)
 
         def also(connection: Connection, position: Position) -> None:
             self._project(connection, signed, position, consent_id)
             if signed.kind in PUSHED_TO_ALL or signed.kind in PUSHED_TO_ONE:
-                self._pushes.write(connection, signed, position, node=node, numbers=pushed)
+                self._pushes.write(connection, signed, position, node=node, numbers=numbers)
 
         def check_again(connection: Connection, size: int) -> Draft:
             self._check(self._facts.at(connection, size), signed)
@@ -216,11 +231,12 @@ class Deposits:
         draft = replace(
             made,
             depends_on=tuple({*made.depends_on, *_needs(signed)}),
-            # Its own id as well, so that the same statement brought twice at once is recorded once.
+            # Its own id as well, so that the same statement brought twice at once is checked the second time.
             changes=tuple(dict.fromkeys((signed.id, *made.changes))),
             redo=check_again,
         )
-        return draft, pushed
+        # Read before the commit, while it is cached: the grant is forgotten by what is recorded about it.
+        return _Prepared(signed, draft, numbers, self._pushes.chain(signed.envelope))
 
     def _check(self, facts: FactReader, signed: Signed[Any]) -> None:
         now = self._clock()
@@ -298,6 +314,16 @@ def _needs(signed: Signed[Any]) -> tuple[bytes, ...]:
     if kind is st.REVOCATION:
         return (signed.id, payload.target_id, payload.signer.root)
     return (signed.id, payload.statement_id, payload.signer.root)
+
+
+def _grant_named(signed: Signed[Any]) -> bytes:
+    """The grant that it is about, where it names one."""
+    payload = signed.payload
+    if signed.kind is st.ENDORSEMENT:
+        return bytes(payload.grant_id)
+    if signed.kind in (st.REVOCATION, st.ACKNOWLEDGEMENT):
+        return bytes(payload.target_id)
+    return bytes(payload.parent_id) if signed.kind is st.DELEGATION else b""
 
 
 def _check_node(facts: FactReader, node: bytes, now: Millis) -> None:

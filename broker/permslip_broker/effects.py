@@ -8,7 +8,7 @@
 
 Example::
 
-    deposits.on_recorded(Effects(attachments, pushes, routing, announcements).take)
+    deposits.on_recorded(Effects(attachments, routing, announcements).take)
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from permslip.reasons import Reason
 from permslip_broker.announcements import Announcements
 from permslip_broker.attachments import AttachedNode, Attachments
 from permslip_broker.deposits import RecordedStatement
-from permslip_broker.pushes import Pushes
 from permslip_broker.routing import Routing
 
 __all__ = ["Effects"]
@@ -29,11 +28,8 @@ __all__ = ["Effects"]
 class Effects:
     """Sets in motion what follows from a recorded statement. Belongs to the event loop."""
 
-    def __init__(
-        self, attachments: Attachments, pushes: Pushes, routing: Routing, announcements: Announcements
-    ) -> None:
-        self._attachments, self._pushes = attachments, pushes
-        self._routing, self._announcements = routing, announcements
+    def __init__(self, attachments: Attachments, routing: Routing, announcements: Announcements) -> None:
+        self._attachments, self._routing, self._announcements = attachments, routing, announcements
 
     def take(self, done: RecordedStatement) -> None:
         """Called once for each statement, right after its commit."""
@@ -47,12 +43,10 @@ class Effects:
         attached = [(node, number) for root, number in done.pushes.items() if (node := self._attachments.get(root))]
         if not attached:
             return
-        push = self._pushes.made(0, done.position, done.signed.envelope)
         for node, number in attached:
-            numbered = node_pb2.Push()
-            numbered.CopyFrom(push)
-            numbered.number = number
-            node.push(numbered)
+            node.push(
+                node_pb2.Push(number=number, position=done.position, statement=done.signed.envelope, chain=done.chain)
+            )
 
     def _check_attached(self, done: RecordedStatement) -> None:
         signed = done.signed

@@ -120,14 +120,14 @@ class Pushes:
         )
         with reading(self._engine) as connection:
             rows = connection.execute(query, {"limit": limit}).all()
-        return [self.made(row.number, row.position, pb.Envelope.FromString(row.envelope)) for row in rows]
+        envelopes = [pb.Envelope.FromString(row.envelope) for row in rows]
+        return [
+            node_pb2.Push(number=row.number, position=row.position, statement=each, chain=self.chain(each))
+            for row, each in zip(rows, envelopes, strict=True)
+        ]
 
-    def made(self, number: int, position: int, envelope: pb.Envelope) -> node_pb2.Push:
-        """One push as it travels."""
-        chain = self._chain(envelope)
-        return node_pb2.Push(number=number, position=position, statement=envelope, chain=chain)
-
-    def _chain(self, envelope: pb.Envelope) -> list[pb.Envelope]:
+    def chain(self, envelope: pb.Envelope) -> list[pb.Envelope]:
+        """What a recorded statement travels with."""
         kind = st.KINDS[envelope.payload_type]
         if kind is st.REVOCATION:
             return chain_envelopes(self._facts, pb.Revocation.FromString(envelope.payload).target_id)

@@ -112,6 +112,7 @@ class Routing:
         arrived = asyncio.get_running_loop().time()
         busy = self.held_bytes >= self._limits.memory
         entries: list[OpenQuery] = []
+        self._deciding.expect([each.query for each in calls])
         for call in calls:
             try:
                 if (reason := self._turned_away(requester, busy)) != Reason.ALLOWED:
