@@ -38,6 +38,7 @@ from permslip_broker.greetings import Greetings
 from permslip_broker.identity import Identity
 from permslip_broker.links import Links
 from permslip_broker.methods import Context
+from permslip_broker.outcomes import too_many
 from permslip_broker.pushes import Pushes
 from permslip_broker.routing import Routing
 from permslip_broker.routing_limits import RoutingLimits
@@ -171,7 +172,7 @@ class Attach:
     async def _read(self, node: AttachedNode, requests: Requests, statements: asyncio.Queue[list[pb.Envelope]]) -> None:
         async for request in requests:
             if len(request.frames) > _MOST_FRAMES:
-                raise MalformedError(f"expected at most {_MOST_FRAMES}, got {len(request.frames)}.", field="frames")
+                raise too_many("frames", len(request.frames), most=_MOST_FRAMES)
             batch: list[pb.Envelope] = []
             for number, frame in enumerate(request.frames):
                 which = frame.WhichOneof("frame")

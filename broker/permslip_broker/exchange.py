@@ -23,7 +23,7 @@ from permslip_broker.greetings import PERSONS, Caller, Greetings
 from permslip_broker.joining import joined
 from permslip_broker.methods import Context
 from permslip_broker.open_queries import Requester
-from permslip_broker.outcomes import refusal
+from permslip_broker.outcomes import refusal, too_many
 from permslip_broker.routing import Routing
 from permslip_broker.routing_limits import RoutingLimits
 
@@ -75,7 +75,7 @@ class Exchange:
 
     def _take(self, requester: Requester, request: provider_pb2.ExchangeRequest) -> None:
         if len(request.calls) > _MOST_CALLS:
-            raise MalformedError(f"expected at most {_MOST_CALLS} elements, got {len(request.calls)}.", field="calls")
+            raise too_many("calls", len(request.calls), most=_MOST_CALLS)
         queries: list[provider_pb2.QueryCall] = []
         for number, call in enumerate(request.calls):
             which = call.WhichOneof("call")

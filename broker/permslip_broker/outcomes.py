@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from permslip._pb.permslip.v1 import provider_pb2, session_pb2, statement_pb2 as pb
+from permslip.errors import RefusedError
 from permslip.reasons import Reason
 
-__all__ = ["RETRY_AFTER", "allowed", "refusal", "refused_answer"]
+__all__ = ["RETRY_AFTER", "allowed", "refusal", "refused_answer", "too_many"]
 
 # Milliseconds after which trying again makes sense, for what passes by itself.
 RETRY_AFTER: Final[dict[Reason, int]] = {
@@ -67,3 +68,10 @@ def refused_answer(
             ),
         )
     )
+
+
+def too_many(field: str, count: int, *, most: int) -> RefusedError:
+    """One message of a stream holds more than it may."""
+    reason = Reason.TOO_LARGE
+    words = f"expected at most {most} in one message, got {count}."
+    return RefusedError(f"{field}: {words}", code=reason.name, field=field, remedy=reason.remedy)
