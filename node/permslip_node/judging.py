@@ -61,9 +61,11 @@ def judge(
         approved_before: this node endorsed this very grant earlier.
         now: the node's clock.
     """
-    # (1) the learner
+    # (1) the learner, and whether there is anything left to consent to
     if authority is None:
         return Judgement(pb.ENDORSEMENT_VERDICT_UNKNOWN_HANDLE)
+    if now >= grant.expires_at:
+        return Judgement(pb.ENDORSEMENT_VERDICT_TERMS_REFUSED)
     # (2) the signers
     signers, unfit = _signers(grant, authority, approved_before, now)
     if unfit and not (approved_before and signers):

@@ -16,6 +16,7 @@ from sqlalchemy import make_url, text
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.hosting.database import open_engine, writing
+from permslip.hosting.logs import configure
 from permslip.quantities import Handle, Millis
 from permslip.statements import Signed
 from permslip_node.app import RunningNode
@@ -27,6 +28,12 @@ from tests.federation.simulated_broker import AttachedNode, SimulatedBroker
 FEDERATION = "fed.example"
 # A database in which the tests may make and drop schemas; see tests/conformance/conftest.py.
 POSTGRES = os.environ.get("PERMSLIP_TEST_POSTGRES", "")
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Logs go to standard error as in a service: a command that is run in this process prints on standard output."""
+    configure("node", level="warning")
 
 
 class Clock:

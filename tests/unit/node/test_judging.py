@@ -57,6 +57,12 @@ def test_endorsement_never_outlives_the_grant_or_the_learners_minority() -> None
     assert judged(grant(MOTHER), family(MOTHER, majority_at=NOW + 2 * DAY)).valid_until == NOW + 2 * DAY
 
 
+def test_grant_that_has_ended_is_not_endorsed() -> None:
+    over = grant(MOTHER)
+    over.expires_at = NOW
+    assert judged(over, family(MOTHER)).verdict == pb.ENDORSEMENT_VERDICT_TERMS_REFUSED
+
+
 def test_handle_that_nobody_was_given_is_unknown() -> None:
     assert judged(grant(MOTHER), None).verdict == pb.ENDORSEMENT_VERDICT_UNKNOWN_HANDLE
 
