@@ -255,7 +255,9 @@ class _Reader:
 
     def __init__(self, stream: BrokerStream, cert: Signed[pb.KeyCert], node: RunningNode) -> None:
         self._stream, self._cert, self._node = stream, cert, node
-        self._pushes: asyncio.Queue[list[node_pb2.Push]] = asyncio.Queue(_WAITING)
+        # Pushes and, behind them, ticks: a tick that counts a push must not be heard before that push is held.
+        self._pushes: asyncio.Queue[list[node_pb2.Push | pb.Envelope]] = asyncio.Queue(_WAITING)
+        self._taking_pushes = False
         self._calls: asyncio.Queue[list[node_pb2.EndorsementCall]] = asyncio.Queue(_WAITING)
         self._confirmed: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self._links: asyncio.Queue[list[node_pb2.LinkForward]] = asyncio.Queue(_WAITING)
@@ -278,7 +280,7 @@ class _Reader:
 
     async def _take(self, frames: Sequence[node_pb2.BrokerFrame]) -> None:
         queries: list[node_pb2.RoutedQuery] = []
-        pushes: list[node_pb2.Push] = []
+        pushes: list[node_pb2.Push | pb.Envelope] = []
         calls: list[node_pb2.EndorsementCall] = []
         confirmed: list[bytes] = []
         links: list[node_pb2.LinkForward] = []
@@ -292,7 +294,10 @@ class _Reader:
             elif which == "push":
                 pushes.append(frame.push)
             elif which == "tick":
-                self._tick(frame.tick)
+                if pushes or self._taking_pushes or not self._pushes.empty():
+                    pushes.append(frame.tick)
+                else:
+                    self._tick(frame.tick)
             elif which == "cancel":
                 answerer.cancel(frame.cancel.query_id)
             elif which == "endorsement":
@@ -330,12 +335,20 @@ class _Reader:
         if self._stream.is_fit():
             self._node.became_fit()
 
-    async def _take_pushes(self, pushes: list[node_pb2.Push]) -> None:
+    async def _take_pushes(self, items: list[node_pb2.Push | pb.Envelope]) -> None:
+        self._taking_pushes = True
         try:
-            await self._node.pushes.take(self._stream.broker, pushes)
+            await self._node.pushes.take(
+                self._stream.broker, [each for each in items if isinstance(each, node_pb2.Push)]
+            )
         except PermslipError as error:
             _log.error("push_refused", why=f"{type(error).__name__}: {error.message}")
             raise
+        finally:
+            self._taking_pushes = False
+        for each in items:
+            if isinstance(each, pb.Envelope):
+                self._tick(each)
         if self._stream.is_fit():
             self._node.became_fit()
 
