@@ -45,6 +45,7 @@ __all__ = [
     "ACCESS_REQUEST",
     "ACKNOWLEDGEMENT",
     "ADMISSION",
+    "CHAIN_END",
     "CONTRIBUTION",
     "DELEGATION",
     "DEVICE_KEY",
@@ -179,6 +180,7 @@ HELLO: Final = _kind("hello", pb.Hello)
 TICK: Final = _kind("tick", pb.Tick)
 LINK_REQUEST: Final = _kind("link-request", pb.LinkRequest)
 LINK_RESPONSE: Final = _kind("link-response", pb.LinkResponse)
+CHAIN_END: Final = _kind("chain-end", pb.ChainEnd)
 
 _ALL: Final[tuple[Kind[Any], ...]] = (
     GRANT,
@@ -202,6 +204,7 @@ _ALL: Final[tuple[Kind[Any], ...]] = (
     TICK,
     LINK_REQUEST,
     LINK_RESPONSE,
+    CHAIN_END,
 )
 # Every kind by its payload type.
 KINDS: Final[dict[str, Kind[Any]]] = {kind.payload_type: kind for kind in _ALL}

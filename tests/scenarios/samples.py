@@ -55,6 +55,7 @@ class _Samples:
             "tick": self.tick,
             "link-request": self.link_request,
             "link-response": self.link_response,
+            "chain-end": self.chain_end,
         }
 
     def common(self, by: Party) -> dict[str, Any]:
@@ -155,8 +156,7 @@ class _Samples:
             grant_id=self.grant_id,
             slice=self.place,
             section="personal.mastery",
-            content_sha256=seed("content"),
-            sealed_content=b"sealed content",
+            content_salted_sha256=seed("content"),
         )
         return st.CONTRIBUTION, body, [self.tutor.online]
 
@@ -241,6 +241,7 @@ class _Samples:
             server_nonce=bytes(range(48)),
             expires_at=self.world.now + MINUTE,
             versions=[1],
+            reply_key=self.tutor.sealing.public,
         )
         return st.HELLO, body, [self.tutor.online]
 
@@ -281,3 +282,14 @@ class _Samples:
             majority_at=self.world.now + 900 * DAY,
         )
         return st.LINK_RESPONSE, body, [self.school.online]
+
+    def chain_end(self) -> Sample:
+        body = pb.ChainEnd(
+            **self.common(self.school),
+            hello_id=seed("hello"),
+            slice=self.place,
+            slice_seq=7,
+            leaf_hash=seed("leaf"),
+            ledger_size=1234,
+        )
+        return st.CHAIN_END, body, [self.school.online]

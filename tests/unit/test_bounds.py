@@ -21,6 +21,7 @@ from permslip._pb.permslip.v1 import (
 )
 from permslip.bounds import check_bounds, check_strictly
 from permslip.errors import MalformedError
+from permslip.slices import MAX_BODY_BYTES
 from tests.scenarios.world import World
 
 
@@ -377,6 +378,7 @@ def statement_fields() -> Iterator[FieldDescriptor]:
         pb.Envelope.DESCRIPTOR,
         pb.GrantPrivate.DESCRIPTOR,
         pb.AccessTerms.DESCRIPTOR,
+        pb.ContributedContent.DESCRIPTOR,
         ledger_pb2.LogEntry.DESCRIPTOR,
         record_pb2.Record.DESCRIPTOR,
     ]
@@ -414,3 +416,40 @@ def test_every_statement_begins_with_federation_and_nonce_and_time(kind: st.Kind
     fields = kind.message.DESCRIPTOR.fields_by_number
 
     assert [fields[number].name for number in (1, 2, 3)] == ["federation", "nonce", "created_at"]
+
+
+def test_every_witness_set_can_be_followed_by_another_one() -> None:
+    """More than half of a set must sign the next one, beside the operator, in one envelope."""
+    fields = pb.WitnessSet.DESCRIPTOR.fields_by_name
+    rule = rules_pb2.rule
+    witnesses = fields["witnesses"].GetOptions().Extensions[rule].max_items
+    signers = fields["old_witnesses"].GetOptions().Extensions[rule].max_items
+    envelope = pb.Envelope.DESCRIPTOR.fields_by_name["signatures"].GetOptions().Extensions[rule].max_items
+
+    assert witnesses // 2 + 1 <= signers < envelope
+    assert fields["quorum"].GetOptions().Extensions[rule].max == signers
+
+
+def test_a_contributed_record_fits_into_one_chunk_together_with_its_author_s_word() -> None:
+    record = pb.ContributedContent.DESCRIPTOR.fields_by_name["record"].GetOptions().Extensions[rules_pb2.rule].max_len
+    words = pb.Contribution(
+        federation="f" * 64,
+        nonce=bytes(16),
+        created_at=2**62,
+        signer=pb.Signer(root=bytes(32), key=bytes(32)),
+        expires_at=2**62,
+        grant_id=bytes(32),
+        delegation_ids=[bytes(32)] * 4,
+        slice=pb.Slice(node=bytes(32), handle=bytes(16)),
+        section="s" * 96,
+        content_salted_sha256=bytes(32),
+    )
+    envelope = pb.Envelope(
+        payload_type=st.CONTRIBUTION.payload_type,
+        payload=words.SerializeToString(),
+        signatures=[pb.Signature(key=bytes(32), signature=bytes(64))],
+    )
+    beside = record_pb2.Record(contribution=envelope, contribution_salt=bytes(16)).ByteSize()
+    framing = 8
+
+    assert record + beside + framing <= MAX_BODY_BYTES

@@ -427,8 +427,10 @@ class RoutedContribution(_message.Message):
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    SEALED_CONTENT_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     deadline: _builtins.int
+    sealed_content: _builtins.bytes
     @_builtins.property
     def contribution(self) -> _statement_pb2.Envelope: ...
     def __init__(
@@ -437,10 +439,11 @@ class RoutedContribution(_message.Message):
         contribution: _statement_pb2.Envelope | None = ...,
         position: _builtins.int = ...,
         deadline: _builtins.int = ...,
+        sealed_content: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "deadline", b"deadline", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "deadline", b"deadline", "position", b"position", "sealed_content", b"sealed_content"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,12 +610,12 @@ Global___LedgerCall: _TypeAlias = LedgerCall  # noqa: Y015
 
 @_typing.final
 class SliceHeadCall(_message.Message):
+    """The node answers with a ChainEnd, sealed to the hello's reply_key."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     HELLO_FIELD_NUMBER: _builtins.int
     SLICE_FIELD_NUMBER: _builtins.int
-    REPLY_KEY_FIELD_NUMBER: _builtins.int
-    reply_key: _builtins.bytes
     @_builtins.property
     def hello(self) -> _statement_pb2.Envelope: ...
     @_builtins.property
@@ -622,11 +625,10 @@ class SliceHeadCall(_message.Message):
         *,
         hello: _statement_pb2.Envelope | None = ...,
         slice: _statement_pb2.Slice | None = ...,
-        reply_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "slice", b"slice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "reply_key", b"reply_key", "slice", b"slice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "slice", b"slice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

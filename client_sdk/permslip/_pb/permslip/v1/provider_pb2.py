@@ -27,7 +27,7 @@ from permslip._pb.permslip.v1 import session_pb2 as permslip_dot_v1_dot_session_
 from permslip._pb.permslip.v1 import statement_pb2 as permslip_dot_v1_dot_statement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apermslip/v1/provider.proto\x12\x0bpermslip.v1\x1a\x17permslip/v1/rules.proto\x1a\x19permslip/v1/session.proto\x1a\x1bpermslip/v1/statement.proto\"D\n\x0f\x45xchangeRequest\x12\x31\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.permslip.v1.ExchangeCallB\x07\xea\xe6%\x03\x18\x80\x08\"\xec\x01\n\x0c\x45xchangeCall\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.EnvelopeH\x00\x12\'\n\x05query\x18\x02 \x01(\x0b\x32\x16.permslip.v1.QueryCallH\x00\x12%\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x13.permslip.v1.CreditH\x00\x12%\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x13.permslip.v1.CancelH\x00\x12\x35\n\x0c\x63ontribution\x18\x05 \x01(\x0b\x32\x1d.permslip.v1.ContributionCallH\x00\x42\x06\n\x04\x63\x61ll\"C\n\tQueryCall\x12$\n\x05query\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\r\"Q\n\x10\x43ontributionCall\x12+\n\x0c\x63ontribution\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\r\")\n\x06\x43redit\x12\x10\n\x08query_id\x18\x01 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x1a\n\x06\x43\x61ncel\x12\x10\n\x08query_id\x18\x01 \x01(\x0c\"?\n\x10\x45xchangeResponse\x12+\n\x07replies\x18\x01 \x03(\x0b\x32\x1a.permslip.v1.ExchangeReply\"\xf8\x01\n\rExchangeReply\x12+\n\tchallenge\x18\x01 \x01(\x0b\x32\x16.permslip.v1.ChallengeH\x00\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.permslip.v1.WelcomeH\x00\x12%\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x13.permslip.v1.AnswerH\x00\x12\x36\n\x0c\x63ontribution\x18\x04 \x01(\x0b\x32\x1e.permslip.v1.ContributionReplyH\x00\x12)\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x15.permslip.v1.DrainingH\x00\x42\x07\n\x05reply\"D\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x16\n\x0einitial_credit\x18\x02 \x01(\x04\x12\x10\n\x08max_open\x18\x03 \x01(\r\"\n\n\x08\x44raining\"\x8d\x01\n\x06\x41nswer\x12\x18\n\x08query_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12&\n\x07opening\x18\x02 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1a\n\x06\x63hunks\x18\x03 \x03(\x0c\x42\n\xea\xe6%\x06\x10\x80\x84\x04\x18@\x12%\n\x07outcome\x18\x04 \x01(\x0b\x32\x14.permslip.v1.Outcome\"\xa0\x01\n\x07Outcome\x12%\n\x07refusal\x18\x01 \x01(\x0b\x32\x14.permslip.v1.Refusal\x12\x17\n\x0fmanifest_sha256\x18\x02 \x01(\x0c\x12\x14\n\x0csealed_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07said_by\x18\x04 \x01(\x0c\x12.\n\x08sections\x18\x05 \x03(\x0b\x32\x1c.permslip.v1.SectionCoverage\"P\n\x11\x43ontributionReply\x12\x14\n\x0cstatement_id\x18\x01 \x01(\x0c\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.permslip.v1.Refusal\"\xa6\x01\n\x11ListGrantsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\x12*\n\x08statuses\x18\x03 \x03(\x0e\x32\x18.permslip.v1.GrantStatus\x12\x1e\n\tgrant_ids\x18\x04 \x03(\x0c\x42\x0b\xea\xe6%\x07\x08 \x18\x80\x08 \x01\"P\n\x12ListGrantsResponse\x12\'\n\x06grants\x18\x01 \x03(\x0b\x32\x17.permslip.v1.GrantState\x12\x11\n\tnext_page\x18\x02 \x01(\x0c\"R\n\x0e\x44\x65positRequest\x12\x32\n\nstatements\x18\x01 \x03(\x0b\x32\x15.permslip.v1.EnvelopeB\x07\xea\xe6%\x03\x18\x80\x02\x12\x0c\n\x04wait\x18\x02 \x01(\r\">\n\x0f\x44\x65positResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.permslip.v1.DepositResult2\xf3\x01\n\x0fProviderService\x12K\n\x08\x45xchange\x12\x1c.permslip.v1.ExchangeRequest\x1a\x1d.permslip.v1.ExchangeResponse(\x01\x30\x01\x12M\n\nListGrants\x12\x1e.permslip.v1.ListGrantsRequest\x1a\x1f.permslip.v1.ListGrantsResponse\x12\x44\n\x07\x44\x65posit\x12\x1b.permslip.v1.DepositRequest\x1a\x1c.permslip.v1.DepositResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apermslip/v1/provider.proto\x12\x0bpermslip.v1\x1a\x17permslip/v1/rules.proto\x1a\x19permslip/v1/session.proto\x1a\x1bpermslip/v1/statement.proto\"D\n\x0f\x45xchangeRequest\x12\x31\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.permslip.v1.ExchangeCallB\x07\xea\xe6%\x03\x18\x80\x08\"\xec\x01\n\x0c\x45xchangeCall\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.EnvelopeH\x00\x12\'\n\x05query\x18\x02 \x01(\x0b\x32\x16.permslip.v1.QueryCallH\x00\x12%\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x13.permslip.v1.CreditH\x00\x12%\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x13.permslip.v1.CancelH\x00\x12\x35\n\x0c\x63ontribution\x18\x05 \x01(\x0b\x32\x1d.permslip.v1.ContributionCallH\x00\x42\x06\n\x04\x63\x61ll\"C\n\tQueryCall\x12$\n\x05query\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\r\"u\n\x10\x43ontributionCall\x12+\n\x0c\x63ontribution\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\r\x12\"\n\x0esealed_content\x18\x03 \x01(\x0c\x42\n\xea\xe6%\x06\x10\x80\x80\x04 \x01\")\n\x06\x43redit\x12\x10\n\x08query_id\x18\x01 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x1a\n\x06\x43\x61ncel\x12\x10\n\x08query_id\x18\x01 \x01(\x0c\"?\n\x10\x45xchangeResponse\x12+\n\x07replies\x18\x01 \x03(\x0b\x32\x1a.permslip.v1.ExchangeReply\"\xf8\x01\n\rExchangeReply\x12+\n\tchallenge\x18\x01 \x01(\x0b\x32\x16.permslip.v1.ChallengeH\x00\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.permslip.v1.WelcomeH\x00\x12%\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x13.permslip.v1.AnswerH\x00\x12\x36\n\x0c\x63ontribution\x18\x04 \x01(\x0b\x32\x1e.permslip.v1.ContributionReplyH\x00\x12)\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x15.permslip.v1.DrainingH\x00\x42\x07\n\x05reply\"D\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x16\n\x0einitial_credit\x18\x02 \x01(\x04\x12\x10\n\x08max_open\x18\x03 \x01(\r\"\n\n\x08\x44raining\"\x8d\x01\n\x06\x41nswer\x12\x18\n\x08query_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12&\n\x07opening\x18\x02 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1a\n\x06\x63hunks\x18\x03 \x03(\x0c\x42\n\xea\xe6%\x06\x10\x80\x84\x04\x18@\x12%\n\x07outcome\x18\x04 \x01(\x0b\x32\x14.permslip.v1.Outcome\"\xa0\x01\n\x07Outcome\x12%\n\x07refusal\x18\x01 \x01(\x0b\x32\x14.permslip.v1.Refusal\x12\x17\n\x0fmanifest_sha256\x18\x02 \x01(\x0c\x12\x14\n\x0csealed_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07said_by\x18\x04 \x01(\x0c\x12.\n\x08sections\x18\x05 \x03(\x0b\x32\x1c.permslip.v1.SectionCoverage\"P\n\x11\x43ontributionReply\x12\x14\n\x0cstatement_id\x18\x01 \x01(\x0c\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.permslip.v1.Refusal\"\xa6\x01\n\x11ListGrantsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x1f\n\x04page\x18\x02 \x01(\x0b\x32\x11.permslip.v1.Page\x12*\n\x08statuses\x18\x03 \x03(\x0e\x32\x18.permslip.v1.GrantStatus\x12\x1e\n\tgrant_ids\x18\x04 \x03(\x0c\x42\x0b\xea\xe6%\x07\x08 \x18\x80\x08 \x01\"P\n\x12ListGrantsResponse\x12\'\n\x06grants\x18\x01 \x03(\x0b\x32\x17.permslip.v1.GrantState\x12\x11\n\tnext_page\x18\x02 \x01(\x0c\"R\n\x0e\x44\x65positRequest\x12\x32\n\nstatements\x18\x01 \x03(\x0b\x32\x15.permslip.v1.EnvelopeB\x07\xea\xe6%\x03\x18\x80\x02\x12\x0c\n\x04wait\x18\x02 \x01(\r\">\n\x0f\x44\x65positResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.permslip.v1.DepositResult2\xf3\x01\n\x0fProviderService\x12K\n\x08\x45xchange\x12\x1c.permslip.v1.ExchangeRequest\x1a\x1d.permslip.v1.ExchangeResponse(\x01\x30\x01\x12M\n\nListGrants\x12\x1e.permslip.v1.ListGrantsRequest\x1a\x1f.permslip.v1.ListGrantsResponse\x12\x44\n\x07\x44\x65posit\x12\x1b.permslip.v1.DepositRequest\x1a\x1c.permslip.v1.DepositResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXCHANGEREQUEST'].fields_by_name['calls']._loaded_options = None
   _globals['_EXCHANGEREQUEST'].fields_by_name['calls']._serialized_options = b'\352\346%\003\030\200\010'
+  _globals['_CONTRIBUTIONCALL'].fields_by_name['sealed_content']._loaded_options = None
+  _globals['_CONTRIBUTIONCALL'].fields_by_name['sealed_content']._serialized_options = b'\352\346%\006\020\200\200\004 \001'
   _globals['_ANSWER'].fields_by_name['query_id']._loaded_options = None
   _globals['_ANSWER'].fields_by_name['query_id']._serialized_options = b'\352\346%\002\010 '
   _globals['_ANSWER'].fields_by_name['chunks']._loaded_options = None
@@ -51,33 +53,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYCALL']._serialized_start=433
   _globals['_QUERYCALL']._serialized_end=500
   _globals['_CONTRIBUTIONCALL']._serialized_start=502
-  _globals['_CONTRIBUTIONCALL']._serialized_end=583
-  _globals['_CREDIT']._serialized_start=585
-  _globals['_CREDIT']._serialized_end=626
-  _globals['_CANCEL']._serialized_start=628
-  _globals['_CANCEL']._serialized_end=654
-  _globals['_EXCHANGERESPONSE']._serialized_start=656
-  _globals['_EXCHANGERESPONSE']._serialized_end=719
-  _globals['_EXCHANGEREPLY']._serialized_start=722
-  _globals['_EXCHANGEREPLY']._serialized_end=970
-  _globals['_WELCOME']._serialized_start=972
-  _globals['_WELCOME']._serialized_end=1040
-  _globals['_DRAINING']._serialized_start=1042
-  _globals['_DRAINING']._serialized_end=1052
-  _globals['_ANSWER']._serialized_start=1055
-  _globals['_ANSWER']._serialized_end=1196
-  _globals['_OUTCOME']._serialized_start=1199
-  _globals['_OUTCOME']._serialized_end=1359
-  _globals['_CONTRIBUTIONREPLY']._serialized_start=1361
-  _globals['_CONTRIBUTIONREPLY']._serialized_end=1441
-  _globals['_LISTGRANTSREQUEST']._serialized_start=1444
-  _globals['_LISTGRANTSREQUEST']._serialized_end=1610
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=1612
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=1692
-  _globals['_DEPOSITREQUEST']._serialized_start=1694
-  _globals['_DEPOSITREQUEST']._serialized_end=1776
-  _globals['_DEPOSITRESPONSE']._serialized_start=1778
-  _globals['_DEPOSITRESPONSE']._serialized_end=1840
-  _globals['_PROVIDERSERVICE']._serialized_start=1843
-  _globals['_PROVIDERSERVICE']._serialized_end=2086
+  _globals['_CONTRIBUTIONCALL']._serialized_end=619
+  _globals['_CREDIT']._serialized_start=621
+  _globals['_CREDIT']._serialized_end=662
+  _globals['_CANCEL']._serialized_start=664
+  _globals['_CANCEL']._serialized_end=690
+  _globals['_EXCHANGERESPONSE']._serialized_start=692
+  _globals['_EXCHANGERESPONSE']._serialized_end=755
+  _globals['_EXCHANGEREPLY']._serialized_start=758
+  _globals['_EXCHANGEREPLY']._serialized_end=1006
+  _globals['_WELCOME']._serialized_start=1008
+  _globals['_WELCOME']._serialized_end=1076
+  _globals['_DRAINING']._serialized_start=1078
+  _globals['_DRAINING']._serialized_end=1088
+  _globals['_ANSWER']._serialized_start=1091
+  _globals['_ANSWER']._serialized_end=1232
+  _globals['_OUTCOME']._serialized_start=1235
+  _globals['_OUTCOME']._serialized_end=1395
+  _globals['_CONTRIBUTIONREPLY']._serialized_start=1397
+  _globals['_CONTRIBUTIONREPLY']._serialized_end=1477
+  _globals['_LISTGRANTSREQUEST']._serialized_start=1480
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1646
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1648
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1728
+  _globals['_DEPOSITREQUEST']._serialized_start=1730
+  _globals['_DEPOSITREQUEST']._serialized_end=1812
+  _globals['_DEPOSITRESPONSE']._serialized_start=1814
+  _globals['_DEPOSITRESPONSE']._serialized_end=1876
+  _globals['_PROVIDERSERVICE']._serialized_start=1879
+  _globals['_PROVIDERSERVICE']._serialized_end=2122
 # @@protoc_insertion_point(module_scope)

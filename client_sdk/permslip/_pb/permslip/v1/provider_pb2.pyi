@@ -110,7 +110,10 @@ class ContributionCall(_message.Message):
 
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    SEALED_CONTENT_FIELD_NUMBER: _builtins.int
     deadline: _builtins.int
+    sealed_content: _builtins.bytes
+    """ContributedContent, sealed to the node (SPEC.md §3.3)."""
     @_builtins.property
     def contribution(self) -> _statement_pb2.Envelope: ...
     def __init__(
@@ -118,10 +121,11 @@ class ContributionCall(_message.Message):
         *,
         contribution: _statement_pb2.Envelope | None = ...,
         deadline: _builtins.int = ...,
+        sealed_content: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "deadline", b"deadline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "deadline", b"deadline", "sealed_content", b"sealed_content"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,7 @@ class Record(_message.Message):
     SUPERSEDES_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_SALT_FIELD_NUMBER: _builtins.int
     COURSE_FIELD_NUMBER: _builtins.int
     GRADE_FIELD_NUMBER: _builtins.int
     CREDIT_SUMMARY_FIELD_NUMBER: _builtins.int
@@ -71,6 +72,8 @@ class Record(_message.Message):
     """1 for the first version at this node."""
     supersedes: _builtins.bytes
     """SHA-256 of the previous version's bytes; empty for version 1."""
+    contribution_salt: _builtins.bytes
+    """With it the author's digest over this record, without these two fields, can be checked (SPEC.md §3.3)."""
     @_builtins.property
     def author(self) -> Global___Author:
         """Who asserts it."""
@@ -143,6 +146,7 @@ class Record(_message.Message):
         supersedes: _builtins.bytes = ...,
         source: Global___Source | None = ...,
         contribution: _statement_pb2.Envelope | None = ...,
+        contribution_salt: _builtins.bytes = ...,
         course: Global___Course | None = ...,
         grade: Global___Grade | None = ...,
         credit_summary: Global___CreditSummary | None = ...,
@@ -163,7 +167,7 @@ class Record(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "assessment", b"assessment", "attendance", b"attendance", "author", b"author", "body", b"body", "context", b"context", "contribution", b"contribution", "course", b"course", "credit_summary", b"credit_summary", "demographics", b"demographics", "discipline", b"discipline", "experience", b"experience", "grade", b"grade", "health", b"health", "mastery", b"mastery", "observation", b"observation", "plan", b"plan", "service", b"service", "source", b"source", "value", b"value", "voice", b"voice", "work", b"work", "work_habit", b"work_habit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "assessment", b"assessment", "attachments", b"attachments", "attendance", b"attendance", "author", b"author", "body", b"body", "context", b"context", "contribution", b"contribution", "course", b"course", "credit_summary", b"credit_summary", "demographics", b"demographics", "dimension", b"dimension", "discipline", b"discipline", "experience", b"experience", "grade", b"grade", "health", b"health", "mastery", b"mastery", "observation", b"observation", "observed_on", b"observed_on", "plan", b"plan", "record_id", b"record_id", "recorded_at", b"recorded_at", "section", b"section", "service", b"service", "source", b"source", "supersedes", b"supersedes", "value", b"value", "version", b"version", "voice", b"voice", "work", b"work", "work_habit", b"work_habit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "assessment", b"assessment", "attachments", b"attachments", "attendance", b"attendance", "author", b"author", "body", b"body", "context", b"context", "contribution", b"contribution", "contribution_salt", b"contribution_salt", "course", b"course", "credit_summary", b"credit_summary", "demographics", b"demographics", "dimension", b"dimension", "discipline", b"discipline", "experience", b"experience", "grade", b"grade", "health", b"health", "mastery", b"mastery", "observation", b"observation", "observed_on", b"observed_on", "plan", b"plan", "record_id", b"record_id", "recorded_at", b"recorded_at", "section", b"section", "service", b"service", "source", b"source", "supersedes", b"supersedes", "value", b"value", "version", b"version", "voice", b"voice", "work", b"work", "work_habit", b"work_habit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["course", "grade", "credit_summary", "assessment", "service", "work_habit", "activity", "experience", "attendance", "mastery", "plan", "work", "observation", "voice", "demographics", "discipline", "health"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015

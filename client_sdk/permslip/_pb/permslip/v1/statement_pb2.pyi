@@ -1092,7 +1092,9 @@ Global___Query: _TypeAlias = Query  # noqa: Y015
 
 @_typing.final
 class Contribution(_message.Message):
-    """One append. The record is signed by its author over node, handle, grant and content."""
+    """One append. The record is signed by its author over node, handle, grant and content. The content itself travels
+    beside the statement, sealed (SPEC.md §3.3), so that the author's word can be served with the record.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1105,18 +1107,15 @@ class Contribution(_message.Message):
     DELEGATION_IDS_FIELD_NUMBER: _builtins.int
     SLICE_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
-    CONTENT_SHA256_FIELD_NUMBER: _builtins.int
-    SEALED_CONTENT_FIELD_NUMBER: _builtins.int
+    CONTENT_SALTED_SHA256_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     nonce: _builtins.bytes
     created_at: _builtins.int
     expires_at: _builtins.int
     grant_id: _builtins.bytes
     section: _builtins.str
-    content_sha256: _builtins.bytes
-    """SHA-256 of the serialized Record."""
-    sealed_content: _builtins.bytes
-    """The serialized Record, sealed to the node's sealing key."""
+    content_salted_sha256: _builtins.bytes
+    """SPEC.md §3.3: salted digest of the serialized Record, so that whoever relays it cannot confirm a guess."""
     @_builtins.property
     def signer(self) -> Global___Signer: ...
     @_builtins.property
@@ -1135,16 +1134,40 @@ class Contribution(_message.Message):
         delegation_ids: _abc.Iterable[_builtins.bytes] | None = ...,
         slice: Global___Slice | None = ...,
         section: _builtins.str = ...,
-        content_sha256: _builtins.bytes = ...,
-        sealed_content: _builtins.bytes = ...,
+        content_salted_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signer", b"signer", "slice", b"slice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_sha256", b"content_sha256", "created_at", b"created_at", "delegation_ids", b"delegation_ids", "expires_at", b"expires_at", "federation", b"federation", "grant_id", b"grant_id", "nonce", b"nonce", "sealed_content", b"sealed_content", "section", b"section", "signer", b"signer", "slice", b"slice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_salted_sha256", b"content_salted_sha256", "created_at", b"created_at", "delegation_ids", b"delegation_ids", "expires_at", b"expires_at", "federation", b"federation", "grant_id", b"grant_id", "nonce", b"nonce", "section", b"section", "signer", b"signer", "slice", b"slice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
+
+@_typing.final
+class ContributedContent(_message.Message):
+    """What a contributor seals to the node's sealing key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALT_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    salt: _builtins.bytes
+    record: _builtins.bytes
+    """The serialized Record, strictly encoded, without contribution and contribution_salt."""
+    def __init__(
+        self,
+        *,
+        salt: _builtins.bytes = ...,
+        record: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContributedContent: _TypeAlias = ContributedContent  # noqa: Y015
 
 @_typing.final
 class Opening(_message.Message):
@@ -1553,7 +1576,7 @@ class WitnessSet(_message.Message):
     def signer(self) -> Global___Signer: ...
     @_builtins.property
     def witnesses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Node root keys, and how many of them must cosign (more than half)."""
+        """Node root keys, and how many of them must cosign (more than half). No more than can sign the next change."""
 
     @_builtins.property
     def old_witnesses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
@@ -1596,6 +1619,7 @@ class Hello(_message.Message):
     SERVER_NONCE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    REPLY_KEY_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     nonce: _builtins.bytes
     created_at: _builtins.int
@@ -1605,6 +1629,10 @@ class Hello(_message.Message):
     server_nonce: _builtins.bytes
     expires_at: _builtins.int
     """At most 60 s after created_at."""
+    reply_key: _builtins.bytes
+    """For a read that a node answers through the broker: X25519 key to which the answer is sealed. Signed here, so that
+    the relay cannot put one of its own in its place.
+    """
     @_builtins.property
     def signer(self) -> Global___Signer: ...
     @_builtins.property
@@ -1623,14 +1651,65 @@ class Hello(_message.Message):
         server_nonce: _builtins.bytes = ...,
         expires_at: _builtins.int = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
+        reply_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signer", b"signer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker", "created_at", b"created_at", "expires_at", b"expires_at", "federation", b"federation", "kind", b"kind", "nonce", b"nonce", "server_nonce", b"server_nonce", "signer", b"signer", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker", "created_at", b"created_at", "expires_at", b"expires_at", "federation", b"federation", "kind", b"kind", "nonce", b"nonce", "reply_key", b"reply_key", "server_nonce", b"server_nonce", "signer", b"signer", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class ChainEnd(_message.Message):
+    """Where the chain of one slice ends in the ledger of the node that signs. Sealed to Hello.reply_key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
+    HELLO_ID_FIELD_NUMBER: _builtins.int
+    SLICE_FIELD_NUMBER: _builtins.int
+    SLICE_SEQ_FIELD_NUMBER: _builtins.int
+    LEAF_HASH_FIELD_NUMBER: _builtins.int
+    LEDGER_SIZE_FIELD_NUMBER: _builtins.int
+    federation: _builtins.str
+    nonce: _builtins.bytes
+    created_at: _builtins.int
+    hello_id: _builtins.bytes
+    """Id of the greeting that asked."""
+    slice_seq: _builtins.int
+    """Both absent while there is no entry about the slice."""
+    leaf_hash: _builtins.bytes
+    ledger_size: _builtins.int
+    """Size of the node's ledger when this was true."""
+    @_builtins.property
+    def signer(self) -> Global___Signer: ...
+    @_builtins.property
+    def slice(self) -> Global___Slice: ...
+    def __init__(
+        self,
+        *,
+        federation: _builtins.str = ...,
+        nonce: _builtins.bytes = ...,
+        created_at: _builtins.int = ...,
+        signer: Global___Signer | None = ...,
+        hello_id: _builtins.bytes = ...,
+        slice: Global___Slice | None = ...,
+        slice_seq: _builtins.int = ...,
+        leaf_hash: _builtins.bytes = ...,
+        ledger_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signer", b"signer", "slice", b"slice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "federation", b"federation", "hello_id", b"hello_id", "leaf_hash", b"leaf_hash", "ledger_size", b"ledger_size", "nonce", b"nonce", "signer", b"signer", "slice", b"slice", "slice_seq", b"slice_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChainEnd: _TypeAlias = ChainEnd  # noqa: Y015
 
 @_typing.final
 class Tick(_message.Message):
