@@ -29,6 +29,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
+from prometheus_client import Counter
+
 from permslip import dsse, statements as st
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, statement_pb2 as pb
 from permslip._pb.permslip.v1.session_pb2 import Refusal
@@ -98,6 +100,8 @@ class Answerer:
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._counts: dict[Reason, Counter] = {}
+        self._seconds = metrics.request_seconds.labels(method="Query")
         metrics.open_queries.set_function(lambda: len(self._answers))
         recording.on_change(self._changed)
 
@@ -522,8 +526,11 @@ class Answerer:
         if not len(self._answers):
             self._idle.set()
         reason = answer.stopped if answer.stopped != Reason.ALLOWED else answer.decision.reason
-        self._metrics.requests.labels(method="Query", code=reason.name).inc()
-        self._metrics.request_seconds.labels(method="Query").observe((self._monotonic() - answer.received_at) / 1_000)
+        count = self._counts.get(reason)
+        if count is None:
+            count = self._counts[reason] = self._metrics.requests.labels(method="Query", code=reason.name)
+        count.inc()
+        self._seconds.observe((self._monotonic() - answer.received_at) / 1_000)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -20,7 +20,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -36,7 +36,7 @@ from permslip.hosting.ledger import Ledger
 from permslip.quantities import Millis, Position
 from permslip.reasons import Reason
 from permslip_node.open_answers import OpenAnswer
-from permslip_node.uses import Account, is_counted, read_account, uses_subject
+from permslip_node.uses import Account, Link, is_counted, read_account, uses_subject
 
 __all__ = ["Decider", "decided_lately"]
 
@@ -66,8 +66,11 @@ class Decider:
     def see(self, query_id: bytes) -> bool:
         """Note a query; True when it was seen before."""
         now = self._clock()
-        for old in [each for each, at in islice(self._seen.items(), 64) if at < now - REMEMBERED]:
-            del self._seen[old]
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if self._seen[oldest] >= now - REMEMBERED:
+                break
+            del self._seen[oldest]
         if query_id in self._seen:
             return True
         self._seen[query_id] = now
@@ -80,15 +83,10 @@ class Decider:
             answer: its facts and decision are set.
             unfit: why this node may not answer anyone now, or ``ALLOWED``.
         """
-        counted = self._counted(self._facts, answer)
-        if counted:
-            with reading(self._engine) as connection:
-                facts, account = self._gathered(self._facts, connection, answer, unfit)
-        else:
-            facts, account = self._gathered(self._facts, None, answer, unfit)
+        facts, account = self._gathered(self._facts, None, answer, unfit)
         now = self._clock()
         decision = decide(facts, answer.query, now=now)
-        answer.facts, answer.decision, answer.is_counted = facts, decision, counted
+        answer.facts, answer.decision, answer.is_counted = facts, decision, account is not None
 
         def again(connection: Connection, position: int) -> Draft:
             reader = self._facts.at(connection, position)
@@ -108,35 +106,22 @@ class Decider:
         now = min(self._clock(), Millis(answer.query.payload.expires_at - 1))
         return decide(gather(self._facts, answer.query), answer.query, now=now).reason
 
-    def _counted(self, reader: FactReader, answer: OpenAnswer) -> bool:
-        payload = answer.query.payload
-        capability = reader.capability(payload.grant_id)
-        delegated = [reader.delegated(each) for each in payload.delegation_ids]
-        return capability is not None and is_counted(
-            (capability.grant, *(each.delegation for each in delegated if each is not None))
-        )
-
     def _gathered(
         self, reader: FactReader, connection: Connection | None, answer: OpenAnswer, unfit: Reason
     ) -> tuple[Facts, Account | None]:
-        if connection is None:
-            return gather(reader, answer.query, seen=answer.seen, unfit=unfit), None
         facts = gather(reader, answer.query, seen=answer.seen, unfit=unfit)
-        if facts.grant is None:
-            return facts, None
         links = (facts.grant, *facts.delegations)
-        if not is_counted(links):
+        if facts.grant is None or not is_counted(links):
             return facts, None
-        account = read_account(
-            connection,
-            links,
-            answer.query,
-            paged=answer.page is not None,
-            resumed=answer.resumes,
-            now=self._clock(),
-        )
-        facts = gather(reader, answer.query, seen=answer.seen, unfit=unfit, uses=account.uses, use_cost=account.cost)
-        return facts, account
+        if connection is None:
+            with reading(self._engine) as own:
+                account = self._account(own, links, answer)
+        else:
+            account = self._account(connection, links, answer)
+        return replace(facts, uses=account.uses, use_cost=account.cost), account
+
+    def _account(self, connection: Connection, links: tuple[Link, ...], answer: OpenAnswer) -> Account:
+        return read_account(connection, links, answer.query, paged=answer.page is not None, now=self._clock())
 
     def _entry(
         self, answer: OpenAnswer, facts: Facts, decision: Decision, account: Account | None, *, now: Millis

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Row, insert, select, update
 
@@ -34,9 +34,9 @@ from permslip.statements import Signed
 from permslip_node import schema
 from permslip_node.paging import PAGES_LAST, scope_of
 
-__all__ = ["Account", "close_answer", "forget_open_answers", "is_counted", "read_account", "uses_subject"]
+__all__ = ["Account", "Link", "close_answer", "forget_open_answers", "is_counted", "read_account", "uses_subject"]
 
-Link = Signed[pb.Grant] | Signed[pb.Delegation] | None
+Link: TypeAlias = Signed[pb.Grant] | Signed[pb.Delegation] | None
 UNKNOWN: Final = -1
 
 
