@@ -3,14 +3,15 @@
 Rules:
 
 - A subscription is made before the thing is started, so that nothing is missed in between.
-- It says only about *what* something changed; the subscriber reads the state anew. So announcing twice does no harm.
+- It says about *what* something changed, with the statement that changed it where one did. Of two that come before the
+  subscriber looks the later is kept.
 
 Example::
 
     with announcements.subscribe([revocation_id, node_root]) as changed:
         await record(revocation)
         while not acknowledged():
-            for subject in await changed.next():
+            for subject, signed in (await changed.next()).items():
                 ...
 """
 
@@ -19,6 +20,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from permslip.statements import Signed
 
 __all__ = ["Announcements", "Subscription"]
 
@@ -28,18 +32,18 @@ class Subscription:
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
-        self._subjects: set[bytes] = set()
+        self._news: dict[bytes, Signed[Any] | None] = {}
 
-    async def next(self) -> set[bytes]:
-        """Wait until something changed since the last call; about what."""
+    async def next(self) -> dict[bytes, Signed[Any] | None]:
+        """Wait until something changed since the last call; about what, and by which statement."""
         await self._changed.wait()
         self._changed.clear()
-        subjects, self._subjects = self._subjects, set()
-        return subjects
+        news, self._news = self._news, {}
+        return news
 
-    def notice(self, subject: bytes) -> None:
+    def notice(self, subject: bytes, signed: Signed[Any] | None) -> None:
         """Something about this changed."""
-        self._subjects.add(subject)
+        self._news[subject] = signed
         self._changed.set()
 
 
@@ -64,7 +68,7 @@ class Announcements:
                 if not among:
                     del self._waiting[each]
 
-    def announce(self, subject: bytes) -> None:
-        """Something about this changed."""
+    def announce(self, subject: bytes, signed: Signed[Any] | None = None) -> None:
+        """Something about this changed, by this statement if by one."""
         for subscription in self._waiting.get(subject, ()):
-            subscription.notice(subject)
+            subscription.notice(subject, signed)

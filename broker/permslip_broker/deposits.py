@@ -46,6 +46,13 @@ from permslip_broker.schema import BrokerTables
 __all__ = ["Deposited", "Deposits", "RecordedStatement"]
 
 _CACHED_SIGNATURES: Final = 65_536
+_INSERT_CONSENT: Final = text(
+    "INSERT INTO consent (grant_id, consent_id, deposited_at) VALUES (:grant_id, :consent_id, :deposited_at)"
+)
+_INSERT_REVOCATION: Final = text(
+    "INSERT INTO revocation_fact (revocation_id, target_id, node, position) "
+    "VALUES (:revocation_id, :target_id, :node, :position)"
+)
 _ACKNOWLEDGE: Final = text(
     "UPDATE revocation_fact SET acknowledgement_id = :acknowledgement "
     "WHERE revocation_id = :revocation AND target_id = :target AND node = :node"
@@ -248,7 +255,7 @@ class Deposits:
         """What the broker's own tables say of it."""
         if signed.kind is st.GRANT:
             row = {"grant_id": signed.id, "consent_id": consent_id or signed.id, "deposited_at": self._clock()}
-            connection.execute(self._tables.consent.insert(), row)
+            connection.execute(_INSERT_CONSENT, row)
         elif signed.kind is st.REVOCATION:
             payload = signed.payload
             row = {
@@ -257,7 +264,7 @@ class Deposits:
                 "node": payload.node,
                 "position": position,
             }
-            connection.execute(self._tables.revocation_fact.insert(), row)
+            connection.execute(_INSERT_REVOCATION, row)
         elif signed.kind is st.ACKNOWLEDGEMENT:
             self._project_acknowledgement(connection, signed)
 

@@ -76,7 +76,6 @@ class Effects:
     def _announce(self, done: RecordedStatement) -> None:
         signed = done.signed
         if signed.kind is st.ENDORSEMENT:
-            self._announcements.announce(signed.payload.grant_id)
+            self._announcements.announce(signed.payload.grant_id, signed)
         elif signed.kind is st.ACKNOWLEDGEMENT:
-            self._announcements.announce(signed.payload.statement_id)
-        self._announcements.announce(signed.id)
+            self._announcements.announce(signed.payload.statement_id, signed)

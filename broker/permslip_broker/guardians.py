@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -24,6 +24,7 @@ from permslip.dsse import statement_id
 from permslip.errors import RefusedError
 from permslip.hosting.facts_store import FactStore
 from permslip.reasons import Reason
+from permslip.statements import Signed
 from permslip_broker.accesses import Accesses
 from permslip_broker.announcements import Announcements
 from permslip_broker.attachments import Attachments
@@ -109,21 +110,17 @@ class Guardians:
             results = await self._deposits.deposit(request.revocations, among=(st.REVOCATION,), method="Revoke")
             states = self._revocation_states(results)
             yield guardian_pb2.RevokeResponse(states=states)
-            told = {each.revocation_id: each for each in states}
-            waiting = [each for each in results if _is_open(told[each.statement_id])]
+            waiting = [each for each in states if _is_open(each)]
             while waiting:
                 try:
                     async with asyncio.timeout_at(until):
-                        subjects = await changed.next()
+                        news = await changed.next()
                 except TimeoutError:
                     return
-                concerned = [each for each in waiting if each.statement_id in subjects or _node(each) in subjects]
-                states = self._revocation_states(concerned)
-                news = [each for each in states if each != told[each.revocation_id]]
-                told.update((each.revocation_id, each) for each in news)
-                if news:
-                    yield guardian_pb2.RevokeResponse(states=news)
-                waiting = [each for each in waiting if _is_open(told[each.statement_id])]
+                changed_states = [each for each in waiting if self._brought_up_to_date(each, news)]
+                if changed_states:
+                    yield guardian_pb2.RevokeResponse(states=changed_states)
+                waiting = [each for each in waiting if _is_open(each)]
 
     async def list_consents(
         self, request: guardian_pb2.ListConsentsRequest, _context: Context
@@ -176,6 +173,18 @@ class Guardians:
             grant=self._states.one(done.statement_id) if done.is_recorded else None,
         )
 
+    def _brought_up_to_date(
+        self, state: guardian_pb2.RevocationState, news: Mapping[bytes, Signed[Any] | None]
+    ) -> bool:
+        """Put what came to be known into a state; whether it says something else now."""
+        was_attached = state.node_attached
+        state.node_attached = self._attachments.get(state.node) is not None
+        word = news.get(state.revocation_id)
+        if word is not None and word.kind is st.ACKNOWLEDGEMENT:
+            state.acknowledgement.CopyFrom(word.envelope)
+            return True
+        return state.node_attached != was_attached
+
     def _revocation_states(self, results: Sequence[Deposited]) -> list[guardian_pb2.RevocationState]:
         facts = self._states.revocations([each.statement_id for each in results if each.is_recorded])
         acknowledged = [each.acknowledgement_id for each in facts.values() if each.acknowledgement_id is not None]
@@ -199,10 +208,6 @@ class Guardians:
 def _is_open(state: guardian_pb2.RevocationState) -> bool:
     """Whether more is to come: it was accepted, and the node did not acknowledge yet."""
     return not state.HasField("refusal") and not state.HasField("acknowledgement")
-
-
-def _node(done: Deposited) -> bytes:
-    return bytes(done.signed.payload.node) if done.signed is not None else b""
 
 
 def _named_id(envelope: pb.Envelope) -> bytes:
