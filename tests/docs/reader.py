@@ -31,6 +31,7 @@ from typing import Final, Self
 
 from permslip.demo.children import free_port
 from tests.docs.pages import Block, Command, blocks, commands
+from tests.docs.sketches import Sketch
 
 __all__ = ["Reader"]
 
@@ -99,16 +100,24 @@ class Reader:
         self._shell.wait()
         self._shell.stdout.close()
 
-    def read(self, page: Path) -> None:
-        """Type every command of a page, run its Python, and compare what the page shows."""
-        for block in blocks(page):
-            self.type_block(block)
+    def read(self, page: Path, sketch: Sketch | None = None) -> None:
+        """Type every command of a page, run its Python, and compare what the page shows.
 
-    def type_block(self, block: Block) -> None:
-        """Type one block."""
+        Args:
+            page: which.
+            sketch: how its Python is made whole, where that is needed.
+        """
+        for text in sketch.before if sketch is not None else ():
+            code, said = self.type(text)
+            assert code == 0, said
+        for block in blocks(page):
+            self._type_block(block, sketch)
+
+    def _type_block(self, block: Block, sketch: Sketch | None) -> None:
         if block.language == "python":
             script = self.folder / ".example.py"
-            script.write_text(self._with_ports(block.text), "utf-8")
+            text = block.text if sketch is None else sketch.whole(block.text)
+            script.write_text(self._with_ports(text), "utf-8")
             self._typed(block, Command(f"{sys.executable} .example.py", ()))
         elif block.language == "console":
             for command in commands(block):

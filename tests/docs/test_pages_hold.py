@@ -36,6 +36,11 @@ NOT_TYPED = {
     ("deploy/README.md", "systemctl status permslip-broker"): SERVICES,
     ("deploy/README.md", "docker build -f deploy/container/Containerfile -t permslip ."): SERVICES,
     ("deploy/README.md", "docker compose -f deploy/container/compose.yaml up --detach"): SERVICES,
+    (
+        "deploy/README.md",
+        "docker compose -f deploy/container/compose.yaml exec node /opt/permslip/bin/permslip node report "
+        "--config /etc/permslip/node.toml",
+    ): SERVICES,
 }
 
 
@@ -43,7 +48,7 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [each for each in PAGES if "template" not in each.name], ids=name)
 def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
     broken = []
     for link in links(page):

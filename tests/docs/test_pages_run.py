@@ -18,6 +18,7 @@ import trustme
 from permslip.demo.children import free_port
 from tests.docs.pages import ROOT, blocks, pages
 from tests.docs.reader import Reader
+from tests.docs.sketches import SKETCHES
 
 README = ROOT / "README.md"
 _SERVERS = (
@@ -44,6 +45,7 @@ PAGES: dict[str, Start] = {
     "docs/how-to/rotate-keys.md": Start.RUNNING,
     "docs/how-to/back-up-and-restore.md": Start.RUNNING,
     "docs/how-to/metrics-and-logs.md": Start.RUNNING,
+    "docs/reference/sdk.md": Start.RUNNING,
 }
 
 
@@ -92,6 +94,7 @@ def certificates(tmp_path: Path) -> Callable[[], Path]:
         server = authority.issue_cert("localhost", "127.0.0.1")
         authority.cert_pem.write_to_path(tls / "ca.pem")
         server.private_key_pem.write_to_path(tls / "privkey.pem")
+        (tls / "privkey.pem").chmod(0o600)
         for each in server.cert_chain_pems:
             each.write_to_path(tls / "fullchain.pem", append=True)
         return folder
@@ -121,7 +124,7 @@ def test_a_page_can_be_typed_as_it_stands(
     with Reader(folder, ports) as reader:
         for each in _SERVERS if start is Start.RUNNING else ():
             reader.type(each)
-        reader.read(ROOT / name)
+        reader.read(ROOT / name, SKETCHES.get(name))
 
 
 def test_every_page_with_something_to_type_is_typed() -> None:
@@ -133,3 +136,10 @@ def test_every_page_with_something_to_type_is_typed() -> None:
 
     assert typed - {"README.md"} == {name for name in PAGES if (ROOT / name).exists()}
     assert typed >= set(PAGES)
+
+
+def test_what_stands_for_something_else_is_on_its_page() -> None:
+    for name, sketch in SKETCHES.items():
+        text = "".join(block.text for block in blocks(ROOT / name) if block.language == "python")
+
+        assert [shown for shown in sketch.stands_for if shown not in text] == []
