@@ -35,9 +35,9 @@ class Sketch:
 
 _SDK: Final = Sketch(
     before=(
-        "permslip guardian --wallet family grant 'Bright Tutors' --section transcript --section personal.attendance"
-        " --purpose tutoring --purpose-text 'Help with reading' --until $(date -d '+90 days' +%F)"
-        " --reference learner-17 --yes",
+        """permslip guardian --wallet family grant 'Bright Tutors' --section transcript --section personal.attendance \\
+        --purpose tutoring --purpose-text 'Help with reading' --until $(date -d '+90 days' +%F) \\
+        --reference learner-17 --yes""",
         "permslip node slip 700001 810001 --config high/node.toml | grep ^PS1- > mia.slip",
         "permslip keys show tutor/root.key --json > tutor.json",
     ),
