@@ -24,7 +24,7 @@ __all__ = ["Cable"]
 
 Direction = Literal["up", "down"]
 
-_PATIENCE = 10.0
+_PATIENCE = 20.0
 # Closing sends a reset instead of a farewell, as a cable that is cut says nothing at all of what was under way.
 _RESET = struct.pack("ii", 1, 0)
 

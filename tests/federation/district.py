@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,7 +55,7 @@ __all__ = ["ATTENDANCE", "CHILD", "GRADES", "District"]
 GRADES, ATTENDANCE = "transcript.grades", "personal.attendance"
 SECTIONS = (ATTENDANCE, GRADES)
 CHILD = "604822"
-_PATIENCE = 10.0
+_PATIENCE = 20.0
 
 
 class District:
@@ -256,7 +256,7 @@ class District:
 
     async def revoking(
         self, *revocations: Signed[pb.Revocation], within: float = 20.0
-    ) -> AsyncIterator[guardian_pb2.RevocationState]:
+    ) -> AsyncGenerator[guardian_pb2.RevocationState, None]:
         """Revoke, and tell each change until all nodes acknowledged, or the time is over."""
         async with grpc.aio.insecure_channel(self.address) as channel:
             request = guardian_pb2.RevokeRequest(revocations=[each.envelope for each in revocations])
@@ -264,6 +264,11 @@ class District:
             async for response in call:
                 for state in response.states:
                     yield state
+
+    async def begin_to_revoke(self, revocation: Signed[pb.Revocation]) -> guardian_pb2.RevocationState:
+        """The first state that is told: recorded, and not acknowledged unless the node was very quick."""
+        async with aclosing(self.revoking(revocation)) as states:
+            return await anext(states)
 
     async def revoke(self, revocation: Signed[pb.Revocation], *, within: float = 20.0) -> guardian_pb2.RevocationState:
         """The last state that is told."""

@@ -43,7 +43,7 @@ from tests.federation.processes import FederationProcesses, now
 __all__ = ["LEASE_MS", "SchoolProcess", "until"]
 
 LEASE_MS = 3_000
-_PATIENCE = 10.0
+_PATIENCE = 20.0
 # Quicker than by itself, so that tests need not wait; and the lease ends before a frozen broker is noticed otherwise.
 _TIMING = f"""
 [node.timing]
