@@ -64,8 +64,8 @@ _CLIENT: Final = """\
 
 `permslip guardian`, `provider` and `operator` take what an option says; failing that what the environment says; failing
 that what stands in a `permslip.toml`: the one that `--config` or `PERMSLIP_CONFIG` names, else one in the working
-directory. Every key may be left out. Paths are relative to the file. `permslip broker init` writes one to hand out, with
-four keys; `permslip node init --join` reads it.
+directory. Every key may be left out. Paths are relative to the file. `permslip broker init` writes one to hand out,
+with four keys; `permslip node init --join` reads it.
 
 | key | environment | means |
 | --- | --- | --- |
