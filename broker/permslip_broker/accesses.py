@@ -8,6 +8,8 @@ Rules:
 
 - One page is entries of one slice, ascending; the token names the slice's place in the list and the number reached.
 - Proofs are against the checkpoint that comes with the page.
+- How often a slice was used is told to those alone whom its node once named in an endorsement: whoever knows a handle
+  can sign a grant on it, and learns nothing by that.
 
 Example::
 
@@ -87,7 +89,7 @@ class Accesses:
 
     def _slices(self, key: bytes, request: guardian_pb2.ListAccessesRequest) -> list[tuple[bytes, bytes]]:
         if not request.slices:
-            return self._own_grants.slices(key)
+            return [each for each in self._own_grants.slices(key) if self._own_grants.on_slice(key, *each)]
         asked = [(each.node, each.handle) for each in request.slices]
         for number, (node, handle) in enumerate(asked):
             if not self._own_grants.on_slice(key, node, handle):

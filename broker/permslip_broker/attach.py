@@ -34,7 +34,7 @@ from permslip.quantities import Millis
 from permslip_broker.attachments import AttachedNode, Attachments
 from permslip_broker.conversing import conversing
 from permslip_broker.deposits import Deposits
-from permslip_broker.greetings import Greetings
+from permslip_broker.greetings import Greetings, first_message
 from permslip_broker.identity import Identity
 from permslip_broker.links import Links
 from permslip_broker.methods import Context
@@ -112,9 +112,8 @@ class Attach:
             raise node.ended_by
 
     async def _greeted(self, requests: Requests) -> AttachedNode | None:
-        try:
-            first = await anext(requests)
-        except StopAsyncIteration:
+        first = await first_message(requests)
+        if first is None:
             return None
         if len(first.frames) != 1 or first.frames[0].WhichOneof("frame") != "hello":
             raise MalformedError("expected a hello, alone.", field="frames[0].hello", remedy="Greet first.")
@@ -195,6 +194,8 @@ class Attach:
                     _log.warning("frame_not_asked_for", node=node.root.hex(), frame=which)
             if batch:
                 await statements.put(batch)
+            # A node that does not take its ticks is not listened to.
+            await node.outbox.room()
         node.outbox.close()
 
     def _tick(self, node: AttachedNode, lease: node_pb2.LeaseRequest) -> None:
@@ -218,7 +219,7 @@ class Attach:
             push_count=count,
             now=now,
         )
-        node.outbox.put(node_pb2.BrokerFrame(tick=tick))
+        node.outbox.put(node_pb2.BrokerFrame(tick=tick), len(tick.payload))
 
     async def _record(self, node: AttachedNode, statements: asyncio.Queue[list[pb.Envelope]]) -> None:
         while True:

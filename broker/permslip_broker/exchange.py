@@ -19,7 +19,7 @@ from permslip.errors import MalformedError, UnavailableError
 from permslip.greeting import CONTRACT_VERSION
 from permslip.reasons import Reason
 from permslip_broker.conversing import conversing
-from permslip_broker.greetings import PERSONS, Caller, Greetings
+from permslip_broker.greetings import PERSONS, Caller, Greetings, first_message
 from permslip_broker.joining import joined
 from permslip_broker.methods import Context
 from permslip_broker.open_queries import Requester
@@ -59,9 +59,8 @@ class Exchange:
             self._routing.leave(requester)
 
     async def _greeted(self, requests: Requests) -> Caller | None:
-        try:
-            first = await anext(requests)
-        except StopAsyncIteration:
+        first = await first_message(requests)
+        if first is None:
             return None
         if len(first.calls) != 1 or first.calls[0].WhichOneof("call") != "hello":
             raise MalformedError("expected a hello, alone.", field="calls[0].hello", remedy="Greet first.")
@@ -70,6 +69,8 @@ class Exchange:
     async def _read(self, requester: Requester, requests: Requests) -> None:
         async for request in requests:
             self._take(requester, request)
+            # Who does not take what is said to it is not listened to: else refusals would fill the memory.
+            await requester.outbox.room()
         await requester.settled()
         requester.outbox.close()
 

@@ -15,26 +15,30 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
 from permslip.dsse import SignedCache
-from permslip.errors import PermslipError, RefusedError
-from permslip.greeting import CONTRACT_VERSION, check_hello, make_server_nonce
+from permslip.errors import PermslipError, RefusedError, TimedOutError
+from permslip.greeting import CONTRACT_VERSION, HELLO_LIFETIME, check_hello, make_server_nonce
 from permslip.hosting.facts_store import FactStore
 from permslip.quantities import Millis
 from permslip.reasons import Reason
 from permslip.standing import key_reason
 from permslip_broker.identity import Identity
 
-__all__ = ["ANYBODY", "PERSONS", "Caller", "Greetings"]
+__all__ = ["ANYBODY", "PERSONS", "Caller", "Greetings", "first_message"]
 
 PERSONS: Final = frozenset({pb.PRINCIPAL_KIND_GUARDIAN, pb.PRINCIPAL_KIND_LEARNER})
 ANYBODY: Final = frozenset(pb.PrincipalKind.values()) - {pb.PRINCIPAL_KIND_UNSPECIFIED}
 
+# Seconds for which a stream may stay open without a greeting: as long as its nonce is good for.
+GREETING_WITHIN: Final = HELLO_LIFETIME / 1_000
 _CACHED: Final = 4_096
+_M = TypeVar("_M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,21 @@ class Greetings:
         reason = key_reason(standing, pb.Signer(root=caller.root, key=caller.key), now)
         if reason != Reason.ALLOWED:
             raise _refused(reason, "hello.signer.key")
+
+
+async def first_message(requests: AsyncIterator[_M]) -> _M | None:
+    """What a stream begins with; None where it ends without a word. Who says nothing holds no stream open.
+
+    Raises:
+        TimedOutError: nothing came while a greeting could still be good.
+    """
+    try:
+        async with asyncio.timeout(GREETING_WITHIN):
+            return await anext(requests)
+    except StopAsyncIteration:
+        return None
+    except TimeoutError:
+        raise TimedOutError("no greeting came in time.", remedy="Connect again, and greet at once.") from None
 
 
 def _refused(reason: Reason, field: str) -> RefusedError:

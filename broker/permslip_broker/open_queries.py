@@ -161,6 +161,14 @@ class OpenQuery:
         place = self.facts.grant.payload.slice
         return place.node, place.handle
 
+    @property
+    def is_outsiders(self) -> bool:
+        """Whether it is refused, and comes from a key that nobody vouches for: anybody can make such keys."""
+        if self.decision.reason == Reason.ALLOWED:
+            return False
+        standing = self.facts.standings.get(self.query.payload.signer.root)
+        return standing is None or standing.admission is None or standing.suspension is not None
+
     def is_under(self, target_id: bytes) -> bool:
         """Whether it uses this grant or delegation."""
         payload = self.query.payload

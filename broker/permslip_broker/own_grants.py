@@ -27,8 +27,12 @@ _PAGE: Final = 500
 
 def may_see(capability: Capability, key: bytes) -> bool:
     """Whether this person signed the grant, or its node says that she may revoke it."""
-    if key in capability.grant.payload.granted_by:
-        return True
+    return key in capability.grant.payload.granted_by or is_of_family(capability, key)
+
+
+def is_of_family(capability: Capability, key: bytes) -> bool:
+    """Whether the grant's node once named this person among those who decide. Signing alone does not: anybody who knows
+    a handle can sign a grant on it."""
     approval = capability.approval
     return approval is not None and revoker_hash(capability.grant.id, key) in approval.payload.revokers
 
@@ -68,15 +72,16 @@ class OwnGrants:
         return list(found)[:MOST_SLICES]
 
     def on_slice(self, key: bytes, node: bytes, handle: bytes) -> set[bytes]:
-        """Ids of the grants on one slice that this person may see."""
+        """Ids of the grants on one slice that this person may see; none unless its node once named her."""
         found: set[bytes] = set()
-        after = -1
+        of_family, after = False, -1
         while rows := self._facts.grants_on_slice(node, handle, after=after, limit=_PAGE):
             found.update(row.capability.grant.id for row in rows if may_see(row.capability, key))
+            of_family = of_family or any(is_of_family(row.capability, key) for row in rows)
             after = rows[-1].position
             if len(rows) < _PAGE:
                 break
-        return found
+        return found if of_family else set()
 
     @staticmethod
     def signed(state: session_pb2.GrantState, key: bytes) -> bool:

@@ -65,7 +65,7 @@ class RefusedRequests:
         reason, field = _reason(error), getattr(error, "field", "")
         self.count[method, reason] += 1
         _log.info("request_refused", method=method, reason=reason.name, field=field, detail=str(error))
-        if not is_internal(error) and self._may_record():
+        if not is_internal(error) and self.may_record():
             digest = sha256(request).digest() if request else b""
             entry = refused(reason, method, field=field, request_sha256=digest, caller=caller)
             self._recorder.append_soon(entry)
@@ -74,7 +74,8 @@ class RefusedRequests:
         refusal.retry_after = refusal.retry_after or RETRY_AFTER.get(reason, 0)
         return refusal
 
-    def _may_record(self) -> bool:
+    def may_record(self) -> bool:
+        """Whether one more entry that an outsider caused may be recorded in this second; counts it."""
         second = self._clock() // 1_000
         if second != self._second:
             self._second, self._recorded = second, 0

@@ -125,6 +125,11 @@ class Routing:
                 )
                 requester.say(refused_answer(_id_of(call.query), why))
                 continue
+            if entry.is_outsiders and not self._refusals.may_record():
+                # Not decided, so that every decision is an entry, and an outsider cannot fill the disk with them.
+                self._deciding.undecided(entry)
+                requester.say(refused_answer(entry.query.id, Reason.BUSY))
+                continue
             entries.append(entry)
             self._register(entry)
         if entries:

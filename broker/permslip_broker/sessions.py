@@ -58,7 +58,7 @@ class Sessions:
     def _check_federation(self, federation: str) -> None:
         if federation != self._identity.federation:
             raise MalformedError(
-                f"expected {self._identity.federation!r}, got {federation!r}.",
+                f"expected {self._identity.federation!r}, got {federation[:64]!r}.",
                 field="request.federation",
                 remedy="Check the broker's address and the federation's name.",
             )

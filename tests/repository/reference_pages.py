@@ -124,7 +124,10 @@ def _messages() -> Iterator[Descriptor]:
     """Every message that is signed, sealed into a statement, or logged, at any depth."""
     seen: set[str] = set()
     waiting = [kind.message.DESCRIPTOR for kind in st.KINDS.values()]
-    waiting += [each.DESCRIPTOR for each in (pb.Envelope, pb.GrantPrivate, pb.AccessTerms, ledger_pb2.LogEntry)]
+    waiting += [
+        each.DESCRIPTOR
+        for each in (pb.Envelope, pb.GrantPrivate, pb.AccessTerms, pb.ContributedContent, ledger_pb2.LogEntry)
+    ]
     waiting.append(record_pb2.Record.DESCRIPTOR)
     while waiting:
         descriptor = waiting.pop()

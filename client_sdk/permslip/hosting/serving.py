@@ -49,6 +49,7 @@ MAX_MESSAGE_BYTES: Final = 4 << 20
 
 # A peer that froze is noticed after about twice this time, well inside a lease.
 _KEEPALIVE_MS: Final = 2_000
+_MOST_STREAMS: Final = 1_024
 
 _log = get_log(__name__)
 
@@ -88,6 +89,8 @@ def server_options() -> list[Option]:
         # Clients ping as often as channel_options() says; a server that calls that abuse would cut them off.
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
         ("grpc.http2.max_ping_strikes", 0),
+        # Of one connection; more of them wait at the caller.
+        ("grpc.max_concurrent_streams", _MOST_STREAMS),
         # A second server on the same port must fail to start, not take half of the calls.
         ("grpc.so_reuseport", 0),
     ]

@@ -269,3 +269,37 @@ async def test_an_outsider_cannot_fill_the_ledger_with_refusals(federation: Smal
     await federation.broker.recorder.settle()
     seconds = federation.now() // 1_000 - began + 1
     assert federation.broker.ledger.size - before <= seconds * federation.settings.limits.refusals_per_second
+
+
+async def test_a_consent_that_the_school_never_endorsed_shows_nothing_of_a_slice(federation: SmallFederation) -> None:
+    """Who knows a handle, such as a former grantee, can sign a grant on it: that makes her no guardian."""
+    async with federation.attached(), federation.requester(federation.tutor) as tutor:
+        grant = await federation.endorsed_grant()
+        await tutor.ask(federation.query(federation.tutor, grant))
+    await federation.deposit(federation.grant(signers=[federation.stranger]))
+    await federation.broker.recorder.settle()
+    request = guardian_pb2.ListAccessesRequest(
+        hello=await federation.hello(federation.stranger),
+        slices=[pb.Slice(node=federation.school.root, handle=federation.handle)],
+    )
+
+    assert not await accesses(federation, federation.stranger)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await federation.guardian_calls.ListAccesses(request)
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert await accesses(federation, federation.mother)
+
+
+async def test_an_outsider_cannot_fill_the_ledger_with_queries(federation: SmallFederation) -> None:
+    before = federation.broker.ledger.size
+    began = federation.now() // 1_000
+    async with federation.requester(federation.stranger) as stranger:
+        asked = [federation.query(federation.stranger, os.urandom(32)).envelope for _ in range(300)]
+        answers = await stranger.ask_all(asked)
+    await federation.broker.recorder.settle()
+    seconds = federation.now() // 1_000 - began + 1
+
+    assert {each.reason for each in answers} == {Reason.GRANT_UNKNOWN, Reason.BUSY}
+    decided = await federation.events("access_decided")
+    assert len(decided) == sum(each.reason == Reason.GRANT_UNKNOWN for each in answers)
+    assert federation.broker.ledger.size - before <= seconds * federation.settings.limits.refusals_per_second
