@@ -71,6 +71,7 @@ class OpenAnswer:
         released: sealed bytes that may have left this process.
         opened: the opening has been sent.
         told: the broker was told that it ends early.
+        left_whole: its last piece was given to the stream.
         closed: its end is in the ledger, or about to be.
     """
 
@@ -100,6 +101,7 @@ class OpenAnswer:
     manifest_sha256: bytes = b""
     opened: bool = False
     told: bool = False
+    left_whole: bool = False
     closed: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -384,6 +384,18 @@ async def test_broken_off_answer_is_continued_within_the_same_use(world: World) 
         assert (await node.ask(again)).reason == Reason.USES_EXHAUSTED
 
 
+async def test_answer_that_is_whole_is_not_continued_for_free_however_fast(world: World) -> None:
+    ada = world.school.learner("604822", grades=3)
+    async with world.attached() as (_, node):
+        mother = await world.school.link(node, "604822")
+        for _ in range(20):
+            grant = await granted(world, node, ada, max_uses=1, mother=mother)
+            first = world.query(grant)
+            assert (await node.ask(first)).reason == Reason.ALLOWED
+            again = altered(world, world.query(grant), continues=first.id)
+            assert (await node.ask(again)).reason == Reason.USES_EXHAUSTED
+
+
 # --------------------------------------------------------------------------------------------- limits
 
 
