@@ -101,9 +101,9 @@ class Routing:
         """The stream is over: its queries are cancelled."""
         requester.gone = True
         requester.outbox.close()
+        # What was just being written may have arrived: an answer that is whole ended as its node ended it.
+        self.written(requester)
         self._end_all([(entry, Reason.CANCELLED) for entry in requester.open.values()])
-        requester.writing = []
-        requester.written.set()
         self._requesters.discard(requester)
         self._idle.set()
 

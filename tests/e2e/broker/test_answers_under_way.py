@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, session_pb2
+from permslip.errors import UnavailableError
 from permslip.reasons import Reason
 from permslip_broker.routing_limits import RoutingLimits
 from tests.e2e.broker.small_federation import SmallFederation
@@ -220,3 +223,22 @@ async def test_more_queries_than_a_stream_may_have_open_are_told_busy(tmp_path: 
             await asyncio.gather(*[tutor.finished(tutor.expect(each.id)) for each in asked[:2]])
             tutor.answers.clear()
             assert (await tutor.ask(asked[2])).reason == Reason.ALLOWED, "the very same query may be sent again"
+
+
+async def test_a_requester_that_leaves_with_its_answer_does_not_change_how_it_ended(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last piece has arrived, and the stream is gone before the broker could note that it was written."""
+
+    def gone(_requester: object) -> None:
+        monkeypatch.undo()
+        raise UnavailableError("the requester hung up.")
+
+    async with federation.attached(), federation.requester(federation.tutor) as tutor:
+        asked = federation.query(federation.tutor, await federation.endorsed_grant())
+        await tutor.ask(federation.query(federation.tutor, await federation.endorsed_grant()))
+        monkeypatch.setattr(federation.broker.routing, "written", gone)
+        answer = await tutor.ask(asked)
+        assert answer.reason == Reason.ALLOWED
+    await federation.broker.routing.idle()
+    assert await ends_of(federation, asked) == [Reason.ALLOWED]
