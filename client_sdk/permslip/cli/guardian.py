@@ -245,7 +245,7 @@ def accesses(given: dict[str, str | None], as_json: bool) -> None:
     found = run(listed)
     mine = wallet.public.did
     rows = [
-        (each["recorded_at"], schools.get(each["node"], ""), _EVENTS.get(each["event"], each["event"]),
+        (each["recorded_at"], schools.get(each["node"], ""), _EVENTS.get(str(each["event"]), str(each["event"])),
          "you" if each["requester"] == mine else each["requester_name"], each["purpose"],
          each["reason"] if each["event"].startswith("access") else "",
          ", ".join(path for path, reason in each["sections"].items() if reason == "ALLOWED"))
