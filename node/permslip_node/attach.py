@@ -23,30 +23,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from permslip import dsse, statements as st
-from permslip._pb.permslip.v1 import node_pb2, node_pb2_grpc, provider_pb2, statement_pb2 as pb
-from permslip.bounds import check_bounds
-from permslip.errors import (
-    AuthorityError,
-    ConfigurationError,
-    MalformedError,
-    PermslipError,
-    RefusedError,
-    UnavailableError,
-)
+from permslip import statements as st
+from permslip._pb.permslip.v1 import node_pb2, node_pb2_grpc, statement_pb2 as pb
+from permslip.errors import AuthorityError, ConfigurationError, MalformedError, PermslipError, UnavailableError
 from permslip.greeting import CONTRACT_VERSION, make_hello
 from permslip.hosting.logs import get_log
-from permslip.hosting.refusals import refusal_of
 from permslip.hosting.serving import channel_options, is_loopback
-from permslip.reasons import Reason
 from permslip.standing import check_key_cert
 from permslip.statements import Signed
+from permslip_node.attach_frames import Call, FrameReader, next_frames
 from permslip_node.configuration import BrokerAddress
 from permslip_node.lease import Lease
 from permslip_node.streams import BrokerStream
@@ -58,13 +49,8 @@ __all__ = ["Attachment"]
 
 _log = get_log(__name__)
 
-Call = grpc.aio.StreamStreamCall[node_pb2.AttachRequest, node_pb2.AttachResponse]
-_T = TypeVar("_T")
-
 # A stream that lasted so long was no failure: the next dial waits as briefly as the first.
 _LASTED_MS: Final = 10_000
-# Messages of one kind that may wait while others are worked on; beyond them the stream is not read on.
-_WAITING: Final = 256
 
 
 class Attachment:
@@ -122,7 +108,7 @@ class Attachment:
             call: Call = node_pb2_grpc.NodeServiceStub(channel).Attach()
             try:
                 cert = await self._greet(call)
-                frames = await _frames(call)
+                frames = await next_frames(call)
                 if not frames or frames[0].WhichOneof("frame") != "welcome":
                     raise MalformedError("expected a welcome.", field="frames[0]")
                 stream = self._welcomed(frames[0].welcome)
@@ -154,7 +140,7 @@ class Attachment:
 
     async def _greet(self, call: Call) -> Signed[pb.KeyCert]:
         """Answer the challenge; returns the broker's certificate, which is by the pinned root."""
-        frames = await _frames(call)
+        frames = await next_frames(call)
         if not frames or frames[0].WhichOneof("frame") != "challenge":
             raise MalformedError("expected a challenge.", field="frames[0]")
         challenge, identity = frames[0].challenge, self._node.identity
@@ -205,7 +191,7 @@ class Attachment:
     ) -> None:
         node = self._node
         _log.info("attached", address=self._broker.address, pushes_held=node.pushes.held(stream.broker))
-        reader = _Reader(stream, cert, node)
+        reader = FrameReader(stream, cert, node)
         self.stream = stream
         node.streams.append(stream)
         if self._ending.is_set():
@@ -248,156 +234,6 @@ class Attachment:
             )
             stream.put(node_pb2.NodeFrame(lease=request))
             await asyncio.sleep(self._timing.lease_interval_ms / 1_000)
-
-
-class _Reader:
-    """Reads one stream, and works on what comes."""
-
-    def __init__(self, stream: BrokerStream, cert: Signed[pb.KeyCert], node: RunningNode) -> None:
-        self._stream, self._cert, self._node = stream, cert, node
-        # Pushes and, behind them, ticks: a tick that counts a push must not be heard before that push is held.
-        self._pushes: asyncio.Queue[list[node_pb2.Push | pb.Envelope]] = asyncio.Queue(_WAITING)
-        self._taking_pushes = False
-        self._calls: asyncio.Queue[list[node_pb2.EndorsementCall]] = asyncio.Queue(_WAITING)
-        self._confirmed: asyncio.Queue[list[bytes]] = asyncio.Queue()
-        self._links: asyncio.Queue[list[node_pb2.LinkForward]] = asyncio.Queue(_WAITING)
-
-    def works(self) -> list[Coroutine[Any, Any, None]]:
-        """What must run beside :meth:`read`."""
-        node, stream = self._node, self._stream
-        return [
-            _each(self._pushes, self._take_pushes),
-            _each(self._calls, self._endorse),
-            _each(self._confirmed, lambda batch: node.recording.confirmed(stream.broker, batch)),
-            _each(self._links, self._link),
-        ]
-
-    async def read(self, call: Call, first: Sequence[node_pb2.BrokerFrame]) -> None:
-        """Read until the broker ends the stream."""
-        await self._take(first)
-        while frames := await _frames(call):
-            await self._take(frames)
-
-    async def _take(self, frames: Sequence[node_pb2.BrokerFrame]) -> None:
-        queries: list[node_pb2.RoutedQuery] = []
-        pushes: list[node_pb2.Push | pb.Envelope] = []
-        calls: list[node_pb2.EndorsementCall] = []
-        confirmed: list[bytes] = []
-        links: list[node_pb2.LinkForward] = []
-        answerer = self._node.answerer
-        for frame in frames:
-            which = frame.WhichOneof("frame")
-            if which == "query":
-                queries.append(frame.query)
-            elif which == "credit":
-                answerer.credit(frame.credit)
-            elif which == "push":
-                pushes.append(frame.push)
-            elif which == "tick":
-                if pushes or self._taking_pushes or not self._pushes.empty():
-                    pushes.append(frame.tick)
-                else:
-                    self._tick(frame.tick)
-            elif which == "cancel":
-                answerer.cancel(frame.cancel.query_id)
-            elif which == "endorsement":
-                calls.append(frame.endorsement)
-            elif which == "statement_result":
-                if not Reason(frame.statement_result.refusal.code or Reason.INTERNAL).may_pass:
-                    confirmed.append(frame.statement_result.statement_id)
-            elif which == "link":
-                links.append(frame.link)
-            else:
-                self._decline(frame, which)
-        if queries:
-            answerer.take(self._stream, queries)
-        if pushes:
-            await self._pushes.put(pushes)
-        if calls:
-            await self._calls.put(calls)
-        if confirmed:
-            await self._confirmed.put(confirmed)
-        if links:
-            await self._links.put(links)
-
-    def _tick(self, envelope: pb.Envelope) -> None:
-        try:
-            tick = st.verify(st.TICK, envelope, federation=self._node.identity.federation).payload
-            signer = tick.signer
-            if (signer.root, signer.key) != (self._stream.broker, self._cert.payload.signing_key):
-                raise AuthorityError("tick: not by the broker of this stream.")
-            if tick.node != self._node.identity.root:
-                raise AuthorityError("tick: for another node.")
-            self._stream.lease.accept(tick)
-        except PermslipError as error:
-            _log.error("tick_refused", why=error.message)
-            return
-        if self._stream.is_fit():
-            self._node.became_fit()
-
-    async def _take_pushes(self, items: list[node_pb2.Push | pb.Envelope]) -> None:
-        self._taking_pushes = True
-        try:
-            await self._node.pushes.take(
-                self._stream.broker, [each for each in items if isinstance(each, node_pb2.Push)]
-            )
-        except PermslipError as error:
-            _log.error("push_refused", why=f"{type(error).__name__}: {error.message}")
-            raise
-        finally:
-            self._taking_pushes = False
-        for each in items:
-            if isinstance(each, pb.Envelope):
-                self._tick(each)
-        if self._stream.is_fit():
-            self._node.became_fit()
-
-    async def _endorse(self, calls: list[node_pb2.EndorsementCall]) -> None:
-        for envelope in await self._node.endorser.endorse(calls):
-            self._stream.put(node_pb2.NodeFrame(statement=envelope))
-
-    async def _link(self, forwards: list[node_pb2.LinkForward]) -> None:
-        for forward in forwards:
-            check_bounds(forward, "link")
-            self._stream.put(node_pb2.NodeFrame(link=await self._node.slips.answer(forward)))
-
-    def _decline(self, frame: node_pb2.BrokerFrame, which: str | None) -> None:
-        """What this node does not do is said, not ignored, where somebody waits for it."""
-        refusal = refusal_of(RefusedError(Reason.NOT_ALLOWED.meaning, code=Reason.NOT_ALLOWED.name))
-        if which == "contribution":
-            envelope = frame.contribution.contribution
-            identifier = dsse.statement_id(envelope.payload_type, envelope.payload)
-            reply = provider_pb2.ContributionReply(statement_id=identifier, refusal=refusal)
-            self._stream.put(node_pb2.NodeFrame(contribution=reply))
-        elif which == "ledger":
-            answer = node_pb2.LedgerReply(call_id=frame.ledger.call_id, refusal=refusal, last=True)
-            self._stream.put(node_pb2.NodeFrame(ledger=answer))
-        elif which == "draining":
-            _log.info("broker_draining")
-        else:
-            _log.info("frame_not_known", frame=which)
-
-
-async def _frames(call: Call) -> Sequence[node_pb2.BrokerFrame]:
-    """The next message's frames; empty at the end of the stream."""
-    while True:
-        response = await call.read()
-        if not isinstance(response, node_pb2.AttachResponse):
-            code = await call.code()
-            if code != grpc.StatusCode.OK:
-                raise UnavailableError(f"the broker ended the stream: {code.name} {await call.details()}.")
-            return ()
-        if response.frames:
-            return response.frames
-
-
-async def _each(queue: asyncio.Queue[list[_T]], work: Callable[[list[_T]], Awaitable[None]]) -> None:
-    """Work on what is in the queue, everything that is there at once."""
-    while True:
-        batch = await queue.get()
-        while not queue.empty():
-            batch = [*batch, *queue.get_nowait()]
-        await work(batch)
 
 
 async def _until_first(*works: Coroutine[Any, Any, None]) -> None:

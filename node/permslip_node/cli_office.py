@@ -105,13 +105,14 @@ def revoke(file: Path, config: Path | None, as_json: bool) -> None:
     Exit codes: 0 in force, 1 failed or not to be believed, 2 called wrongly, 3 recorded, but the running node has not
     noticed yet.
     """
-    from permslip_node.administration import open_office
+    from permslip_node.administration import Done, open_office
 
     settings = load_settings(config, os.environ)
     envelopes, others = _for_this_node(file, settings)
 
     async def work() -> tuple[list[dict[str, Any]], bool]:
-        taken = []
+        taken: list[dict[str, Any]] = []
+        done = Done(0)
         async with open_office(settings) as office:
             for envelope in envelopes:
                 acknowledgement, done = await office.revoke(envelope)
