@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -45,6 +46,8 @@ class AnswerEntries:
     def __init__(self, recording: Recording, node: bytes) -> None:
         self._recording, self._node = recording, node
         self._open: set[asyncio.Future[list[Recorded]]] = set()
+        # Ends of answers that go into the ledger together, at the end of this turn of the event loop.
+        self._gathered: list[tuple[Draft, bytes]] = []
         self._broken_off: set[bytes] = set()
         self._second, self._refusals = 0.0, 0
 
@@ -64,16 +67,20 @@ class AnswerEntries:
         def close(connection: Connection, _position: Position) -> None:
             close_answer(connection, query_id, reason=reason, released=released)
 
-        self._append(
-            Draft(
-                "access_answered",
-                body,
-                slice=(self._node, grant.payload.slice.handle) if grant is not None else None,
-                write=close if answer.is_counted else None,
-                despite_clock=True,
-            ),
-            query_id,
+        draft = Draft(
+            "access_answered",
+            body,
+            slice=(self._node, grant.payload.slice.handle) if grant is not None else None,
+            write=close if answer.is_counted else None,
+            despite_clock=True,
         )
+        if draft.write is not None:
+            # It may fail by itself, so it goes by itself.
+            self._append([(draft, query_id)])
+            return
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._append_gathered)
+        self._gathered.append((draft, query_id))
 
     def broke_off(self, query_id: bytes) -> bool:
         """Whether an answer ended early, and the entry that says so is not on the disk yet."""
@@ -93,30 +100,37 @@ class AnswerEntries:
             method="Attach.query",
             request_sha256=sha256(envelope.SerializeToString(deterministic=True)).digest(),
         )
-        self._append(Draft("request_refused", body, despite_clock=True), b"")
+        self._append([(Draft("request_refused", body, despite_clock=True), b"")])
 
     async def settled(self) -> None:
         """Wait until everything is on the disk."""
+        self._append_gathered()
         if self._open:
             await asyncio.wait(self._open)
 
-    def _append(self, draft: Draft, query_id: bytes) -> None:
+    def _append_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._append(gathered)
+
+    def _append(self, entries: Sequence[tuple[Draft, bytes]]) -> None:
+        query_ids = [query_id for _, query_id in entries]
         try:
-            future = self._recording.ledger.submit(draft)
+            future = self._recording.ledger.submit(*(draft for draft, _ in entries))
         except PermslipError as error:
-            self._broken_off.discard(query_id)
-            _log.error("entry_lost", query_id=query_text(query_id), error=error.message)
+            self._broken_off.difference_update(query_ids)
+            _log.error("entries_lost", query_ids=[query_text(each) for each in query_ids], error=error.message)
             return
         self._open.add(future)
-        future.add_done_callback(lambda done: self._appended(done, query_id))
+        future.add_done_callback(lambda done: self._appended(done, query_ids))
 
-    def _appended(self, future: asyncio.Future[list[Recorded]], query_id: bytes) -> None:
+    def _appended(self, future: asyncio.Future[list[Recorded]], query_ids: Sequence[bytes]) -> None:
         self._open.discard(future)
-        self._broken_off.discard(query_id)
+        self._broken_off.difference_update(query_ids)
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
             self._recording.committed(future.result())
         else:
-            _log.error("entry_lost", query_id=query_text(query_id), error=type(error).__name__, exc_info=error)
+            _log.error("entries_lost", query_ids=[query_text(each) for each in query_ids], exc_info=error)

@@ -42,6 +42,9 @@ _T = TypeVar("_T")
 
 # Messages of one kind that may wait while others are worked on; beyond them the stream is not read on.
 _WAITING: Final = 256
+# A confirmation that is not written down yet costs one more sending after a restart. Written one by one, each would
+# flush the disk in the way of the next revocation.
+_GATHER_CONFIRMED_S: Final = 0.25
 
 
 class FrameReader:
@@ -64,11 +67,10 @@ class FrameReader:
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What must run beside :meth:`read`."""
-        node, stream = self._node, self._stream
         return [
             _each(self._pushes, self._take_pushes),
             _each(self._calls, self._endorse),
-            _each(self._confirmed, lambda batch: node.recording.confirmed(stream.broker, batch)),
+            _each(self._confirmed, self._forget_confirmed, gather_for=_GATHER_CONFIRMED_S),
             _each(self._links, self._link),
         ]
 
@@ -152,6 +154,9 @@ class FrameReader:
         if self._stream.is_fit():
             self._node.became_fit()
 
+    async def _forget_confirmed(self, ids: list[bytes]) -> None:
+        await self._node.recording.confirmed(self._stream.broker, ids)
+
     async def _endorse(self, calls: list[node_pb2.EndorsementCall]) -> None:
         for envelope in await self._node.endorser.endorse(calls):
             self._stream.put(node_pb2.NodeFrame(statement=envelope))
@@ -191,10 +196,14 @@ async def next_frames(call: Call) -> Sequence[node_pb2.BrokerFrame]:
             return response.frames
 
 
-async def _each(queue: asyncio.Queue[list[_T]], work: Callable[[list[_T]], Awaitable[None]]) -> None:
-    """Work on what is in the queue, everything that is there at once."""
+async def _each(
+    queue: asyncio.Queue[list[_T]], work: Callable[[list[_T]], Awaitable[None]], *, gather_for: float = 0.0
+) -> None:
+    """Work on what is in the queue, everything that is there at once; after ``gather_for`` seconds, if told."""
     while True:
         batch = await queue.get()
+        if gather_for:
+            await asyncio.sleep(gather_for)
         while not queue.empty():
             batch = [*batch, *queue.get_nowait()]
         await work(batch)

@@ -146,9 +146,13 @@ class Releaser:
 
     def left(self, items: Sequence[Sending]) -> None:
         """These were given to the stream."""
-        for item in items:
-            if item.last and item.answer is not None:
-                self.close(item.answer)
+        ended = [item.answer for item in items if item.last and item.answer is not None]
+        whole_ids = [query_text(each.query.id) for each in ended if each.left_whole and not each.closed]
+        for answer in ended:
+            self.close(answer)
+        if whole_ids:
+            # One line for all: a line for each would cost as much as deciding them.
+            _log.info("answers_released", query_ids=whole_ids)
 
     async def _stream(self, answer: OpenAnswer) -> None:
         """Send a large answer chunk by chunk, whatever happens to its end."""
@@ -267,13 +271,13 @@ class Releaser:
         if not answer.committed or answer.decision.reason != Reason.ALLOWED:
             return
         reason = answer.stopped
-        _log.info(
-            "query_answered",
-            query_id=query_text(answer.query.id),
-            reason=reason.name,
-            records=answer.records if reason == Reason.ALLOWED else 0,
-            sealed_bytes=answer.released,
-        )
+        if reason != Reason.ALLOWED:
+            _log.info(
+                "answer_ended",
+                query_id=query_text(answer.query.id),
+                reason=reason.name,
+                sealed_bytes=answer.released,
+            )
         self._entries.answered(answer, reason)
 
     def _forget(self, answer: OpenAnswer) -> None:

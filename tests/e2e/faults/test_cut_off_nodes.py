@@ -71,7 +71,7 @@ async def test_a_node_stops_in_the_middle_of_an_answer_when_the_broker_is_frozen
         await tutor.send(query_call(asked.envelope))
         await until(lambda: answer.sealed_bytes, "the answer begins")
         district.freeze_broker()
-        await high.until_said("query_answered", query_id=query_text(asked.id), reason="NO_LEASE")
+        await high.until_said("answer_ended", query_id=query_text(asked.id), reason="NO_LEASE")
         district.thaw_broker()
         await tutor.finished(answer)
     assert (answer.reason, answer.outcome.said_by) == (Reason.NO_LEASE, high.root)
