@@ -57,9 +57,7 @@ def test_make_help_says_what_every_target_does(repo_root: Path) -> None:
 def test_no_committed_file_names_a_machine_or_an_index(repo_root: Path) -> None:
     if not (repo_root / ".git").exists():
         pytest.skip("not a git checkout: which files are committed is unknown")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=repo_root, capture_output=True, text=True, check=True
-    ).stdout
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=repo_root, capture_output=True, text=True, check=True).stdout
     # written in pieces, so that this file does not find itself
     forbidden = re.compile(
         "|".join(["/ro" + "ot/", "/wo" + "rk/", "/ho" + r"me/\w", "pypi" + r"\.org", "pythonhos" + "ted"])

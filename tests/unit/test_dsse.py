@@ -5,8 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from permslip.dsse import MAX_SIGNERS, SignedCache, pae, sign, statement_id, verify_signatures
 from permslip.errors import KeyRejectedError, MalformedError, SignatureError

@@ -7,8 +7,7 @@ import pickle
 from hashlib import sha512
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from nacl.bindings import (
     crypto_core_ed25519_add,
     crypto_scalarmult,

@@ -6,8 +6,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from nacl.bindings import (
     crypto_box_seal,
     crypto_secretstream_xchacha20poly1305_init_push,
