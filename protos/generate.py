@@ -88,10 +88,7 @@ def generate(protos: Path) -> dict[Path, str]:
         destination = Path(scratch)
         compile_protos(protos, sources(protos), destination)
         written = sorted(path for path in destination.rglob("*") if path.is_file())
-        result = {
-            path.relative_to(destination): move_imports(path.read_text("utf-8"), path.name)
-            for path in written
-        }
+        result = {path.relative_to(destination): move_imports(path.read_text("utf-8"), path.name) for path in written}
     for folder in {parent for path in result for parent in path.parents}:
         result[folder / "__init__.py"] = PACKAGE_DOCSTRING
     return result

@@ -117,9 +117,7 @@ class RefusedError(PermslipError):
         retry_after: seconds after which trying again makes sense; 0 when it never does.
     """
 
-    def __init__(
-        self, message: str, *, code: str, field: str = "", remedy: str = "", retry_after: float = 0.0
-    ) -> None:
+    def __init__(self, message: str, *, code: str, field: str = "", remedy: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message, remedy=remedy)
         self.code = code
         self.field = field
