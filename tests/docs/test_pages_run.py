@@ -20,6 +20,9 @@ from tests.docs.pages import ROOT, blocks, pages
 from tests.docs.reader import Reader
 from tests.docs.sketches import SKETCHES
 
+# A page is dozens of commands, each a process of its own.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
 README = ROOT / "README.md"
 _SERVERS = (
     "permslip broker run --config centre/broker.toml 2> broker.log &",
