@@ -4,6 +4,7 @@ Rules:
 
 - Nothing is handed out before the opening verified, and nothing is called whole before the manifest did, whose digest
   the outcome names.
+- A section that was not granted is refused, even where the node itself releases it: it would stand in no consent.
 - Room is given back (``Credit``) as chunks are opened. Who sends more than there is room for is cut off.
 - A signing key that is not known is asked for once; then it is known or refused.
 - A *collecting* answer opens each piece as it comes; a *streaming* one only when its reader asks for more.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, TypeAlias
@@ -92,6 +93,7 @@ class OpenAnswer:
         window: sealed bytes for which there is room.
         give_room: sends a credit of so many bytes.
         gone: told once, when it ended; whether the broker must be told.
+        granted: the leaves that the grant covers; a node that releases others is not believed.
         streaming: hand records out as they are asked for.
     """
 
@@ -107,11 +109,12 @@ class OpenAnswer:
         window: int,
         give_room: Callable[[OpenAnswer, int], None],
         gone: Callable[[OpenAnswer, bool], None],
+        granted: Collection[str],
         streaming: bool = False,
     ) -> None:
         self.query = query
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._asked = frozenset(expand(query.payload.sections))
+        self._released_may_be = frozenset(expand(query.payload.sections)).intersection(granted)
         self._node, self._learn = node, learn
         self._reader = SliceReader(
             query,
@@ -234,8 +237,8 @@ class OpenAnswer:
     def _open(self, chunk: bytes) -> list[record_pb2.Record]:
         records = self._reader.read(chunk)
         for record in records:
-            if record.section not in self._asked:
-                raise SealError("the node sent a record of a section that was not asked for.")
+            if record.section not in self._released_may_be:
+                raise SealError("the node sent a record of a section that was not asked for, or not granted.")
         self._held -= len(chunk)
         self._opened += len(chunk)
         # Not in crumbs: each credit is a frame.
@@ -247,7 +250,9 @@ class OpenAnswer:
     def _finish(self, outcome: provider_pb2.Outcome) -> None:
         reason = reason_of_code(outcome.refusal.code)
         if reason != Reason.ALLOWED:
-            own = {each.section: reason_of_code(each.reason) for each in outcome.sections}
+            told = ((each.section, reason_of_code(each.reason)) for each in outcome.sections)
+            # Nothing came, so no section was allowed, whoever says so.
+            own = {section: why for section, why in told if why != Reason.ALLOWED}
             self._end(
                 Ending(
                     reason,
@@ -261,6 +266,9 @@ class OpenAnswer:
         manifest = self._reader.finish()
         if sha256(manifest.raw).digest() != outcome.manifest_sha256:
             raise SealError("the outcome names another manifest than the one that came.")
+        for each in manifest.payload.coverage:
+            if each.reason == pb.REASON_ALLOWED and each.section not in self._released_may_be:
+                raise SealError("the node says that it released a section that was not granted.")
         self._end(Ending(Reason.ALLOWED, tuple(self._records), manifest, released=True))
 
     async def _learn_signer(self) -> None:

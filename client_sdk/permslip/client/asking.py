@@ -174,7 +174,14 @@ class Asking:
         except PermslipError:
             stream.give_back()
             raise
-        return stream.ask(query, reply_key, node=ask.view.node, deadline=max(left, 0.001), streaming=streaming)
+        return stream.ask(
+            query,
+            reply_key,
+            node=ask.view.node,
+            granted=[leaf for leaf in ask.leaves if ask.view.covers(leaf)],
+            deadline=max(left, 0.001),
+            streaming=streaming,
+        )
 
     def _again(self, ask: Ask, query_id: bytes, ending: Ending) -> Ask | None:
         """What to ask instead, when asking again is right."""

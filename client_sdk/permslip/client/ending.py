@@ -15,9 +15,11 @@ from permslip.client.consenting import Consent
 from permslip.client.revoking import RevokedGrant
 from permslip.client.session import Session
 from permslip.consents import make_revocation
-from permslip.errors import MalformedError, RefusedError
+from permslip.errors import AuthorityError, MalformedError, RefusedError
 from permslip.grant_views import GrantView
+from permslip.grants import check_revocation
 from permslip.reasons import Reason
+from permslip.statements import Signed
 from permslip.wallet import Wallet
 
 __all__ = ["Revocable", "revocations_of"]
@@ -72,9 +74,21 @@ def _parts(target: Revocable) -> Iterable[GrantView | bytes | str]:
 
 
 def _of_view(session: Session, view: GrantView) -> RevokedGrant:
-    if view.revocation is not None:
+    # One that a school would not take must not stand in the way of one's own: the broker may have made it up.
+    if view.revocation is not None and _is_proved(view.revocation, view):
         return RevokedGrant(view.revocation, view.node_name)
     return _revoked(session, view.id, view.node, view.node_name)
+
+
+def _is_proved(revocation: Signed[pb.Revocation], view: GrantView) -> bool:
+    """Whether it is a guardian's whom the grant or its endorsement names; an organization's key proves nothing here."""
+    if revocation.payload.role != pb.REVOKER_ROLE_GUARDIAN:
+        return False
+    try:
+        check_revocation(revocation, view.signed, view.endorsement)
+    except AuthorityError:
+        return False
+    return True
 
 
 def _in_wallet(session: Session, wallet: Wallet | None, wanted: bytes) -> list[RevokedGrant]:

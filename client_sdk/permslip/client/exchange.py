@@ -11,14 +11,14 @@ Rules:
 Example::
 
     exchange = Exchange(session, max_open=512)
-    answer = await exchange.open(lambda stream: stream.ask(query, reply_key, node=root, deadline=5_000))
+    answer = await exchange.open(lambda stream: stream.ask(query, reply_key, node=root, granted=leaves, deadline=5))
     ending = await answer.ending
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import grpc
@@ -84,7 +84,14 @@ class Stream:
         self._places.release()
 
     def ask(
-        self, query: Signed[pb.Query], reply_key: SealingKey, *, node: bytes, deadline: float, streaming: bool = False
+        self,
+        query: Signed[pb.Query],
+        reply_key: SealingKey,
+        *,
+        node: bytes,
+        granted: Collection[str],
+        deadline: float,
+        streaming: bool = False,
     ) -> OpenAnswer:
         """Send a query; the answer's ending is done after ``deadline`` seconds at the latest.
 
@@ -92,6 +99,7 @@ class Stream:
             query: signed by the session's identity.
             reply_key: the pair of its reply key.
             node: root key of the node that its grant names.
+            granted: the leaves that its grant covers.
             deadline: seconds.
             streaming: see :class:`~permslip.client.answers.OpenAnswer`.
         """
@@ -105,6 +113,7 @@ class Stream:
             window=self._window,
             give_room=self._give_room,
             gone=self._gone,
+            granted=granted,
             streaming=streaming,
         )
         self._open[query.id] = answer

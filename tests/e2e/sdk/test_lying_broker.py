@@ -11,11 +11,14 @@ import pytest
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import guardian_pb2, provider_pb2, record_pb2, session_pb2, statement_pb2 as pb
+from permslip.armor import read_statements
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.providing import AsyncClient
 from permslip.client.revoking import RevocationState
 from permslip.client.timeouts import Timeout
+from permslip.consents import make_revocation
 from permslip.coverage import Held
+from permslip.directory import Directory
 from permslip.errors import (
     AuthorityError,
     KeyRejectedError,
@@ -25,6 +28,7 @@ from permslip.errors import (
     SealError,
     SignatureError,
 )
+from permslip.grant_views import view_of
 from permslip.keyformat import PrincipalKind, StoredKeys
 from permslip.keys import SealingKey, SigningKey
 from permslip.linking import LearnerCard, check_link_mac, make_link_response, open_link_request
@@ -305,6 +309,51 @@ async def test_records_that_were_handed_out_before_the_lie_were_genuine(
     assert await broker.cancelled.get() == broker.queries[0].id
 
 
+async def test_what_a_school_releases_beyond_the_consent_is_refused(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    async def releases_health(asked: Asked) -> Pieces:
+        wider = pb.Grant()
+        wider.CopyFrom(asked.grant.payload)
+        wider.sections.append("personal.health")
+        records = many()[:2]
+        records[1].section = "personal.health"
+        yield seal(replace(asked, grant=replace(asked.grant, payload=wider)), records).answer(asked)
+
+    async def says_none_held(asked: Asked) -> Pieces:
+        wider = pb.Grant()
+        wider.CopyFrom(asked.grant.payload)
+        wider.sections.append("personal.health")
+        yield seal(replace(asked, grant=replace(asked.grant, payload=wider)), []).answer(asked)
+
+    world.consent("learner-17", "Lincoln")
+    wanted = ["personal.attendance", "personal.health"]
+    for script in (releases_health, says_none_held):
+        broker.script = script
+        profile = await client.profile("learner-17", sections=wanted)
+        assert profile.entries == ()
+        ((_, fault),) = profile.faults
+        assert "not granted" in str(fault)
+        with pytest.raises(SealError, match="not granted"):
+            await collected(await client.record_stream("learner-17", sections=wanted))
+
+
+async def test_a_refusal_never_says_of_a_section_that_it_was_allowed(
+    world: World, broker: SimulatedBroker, client: AsyncClient
+) -> None:
+    async def refused_and_allowed(asked: Asked) -> Pieces:
+        answer = asked.refused(Reason.GRANT_REVOKED)
+        answer.outcome.sections.add(section="personal.attendance", reason=pb.REASON_ALLOWED)
+        yield answer
+
+    world.consent("learner-17", "Lincoln")
+    broker.script = refused_and_allowed
+
+    profile = await client.profile("learner-17", sections=["personal.attendance"])
+
+    assert [(each.state, each.reason) for each in profile.coverage] == [(Held.DENIED, Reason.GRANT_REVOKED)]
+
+
 # -------------------------------------------------------------------------------------------- certificates
 
 
@@ -473,6 +522,41 @@ async def revoked(world: World, broker: SimulatedBroker, folder: Path, word: Wor
         states = [state async for state in guardian.revoke(grant.id)]
     assert wallet.grants[0].revoked == states[-1].is_complete
     return states[-1]
+
+
+@pytest.mark.parametrize("role", [pb.REVOKER_ROLE_GUARDIAN, pb.REVOKER_ROLE_NODE, pb.REVOKER_ROLE_GRANTEE])
+async def test_a_revocation_that_the_broker_made_up_does_not_stand_in_the_way_of_a_genuine_one(
+    world: World, broker: SimulatedBroker, tmp_path: Path, role: pb.RevokerRole.ValueType
+) -> None:
+    """The school would refuse it: a parent who carried it there would have revoked nothing."""
+    keys = StoredKeys(PrincipalKind.GUARDIAN, world.parent, SealingKey.generate())
+    [grant] = world.consent("learner-17", "Lincoln")
+    [state] = world.grants
+    brokers = SigningKey.generate()
+    roots = {
+        pb.REVOKER_ROLE_GUARDIAN: brokers.public.raw,
+        pb.REVOKER_ROLE_NODE: grant.payload.slice.node,
+        pb.REVOKER_ROLE_GRANTEE: grant.payload.grantee,
+    }
+    made_up = make_revocation(
+        grant.id,
+        grant.payload.slice.node,
+        federation=FEDERATION,
+        signer=pb.Signer(root=roots[role], key=brokers.public.raw),
+        role=role,
+        key=brokers,
+        now=clock(),
+    )
+    state.revocation.CopyFrom(made_up.envelope)
+    directory = Directory(federation=FEDERATION, operator=world.operator.public.raw)
+    view = view_of(state, federation=FEDERATION, directory=directory, sealing=None, now=clock())
+
+    async with AsyncGuardianClient(**broker.trust(), keys=keys) as guardian:
+        await guardian.revocation_file(view, tmp_path / "revoke.txt")
+
+    [envelope] = read_statements(tmp_path / "revoke.txt")
+    own = st.verify(st.REVOCATION, envelope, federation=FEDERATION).payload
+    assert own.signer.key == world.parent.public.raw
 
 
 async def test_the_schools_own_word_confirms_a_revocation(
