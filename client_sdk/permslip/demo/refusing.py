@@ -45,6 +45,7 @@ async def revoke_one(stage: Stage) -> GrantView:
                 break
     seconds = time.perf_counter() - began
     stage.expect(state is not None and state.is_complete, "every school confirms the revocation")
+    stage.revoked = given.family
     async with stage.federation.client(stage.tutor) as client:
         profile = await client.profile(given.consent.grants, sections=TUTOR_SECTIONS)
     reasons = {each.reason for each in profile.coverage}
@@ -132,7 +133,9 @@ async def _grant_by_a_stranger(stage: Stage) -> GrantView:
     stranger, victim = stage.families[1], stage.families[0]
     async with stage.federation.guardian(victim.guardians[0].wallet) as client:
         slices = client.wallet.slices[:1] if client.wallet is not None else ()
-    purpose_text, reference = terms_for(victim, "A stranger's grant")
+    # A reference of its own: grants by other persons must not be taken for grants about the same learner.
+    purpose_text, _ = terms_for(victim, "A stranger's grant")
+    reference = f"not {victim.reference}"
     stage.search.add((purpose_text, reference))
     async with stage.federation.guardian(stranger.guardians[0].wallet) as client:
         consent = await client.grant(

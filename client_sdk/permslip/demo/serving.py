@@ -20,8 +20,7 @@ __all__ = ["commands_to_try", "stay_up"]
 def commands_to_try(stage: Stage) -> list[tuple[str, str]]:
     """What to say from another terminal: what it does, and the command."""
     federation = stage.federation
-    # Not the first family's: their consent for the tutor was revoked.
-    family = stage.given_to(stage.tutor)[1].family
+    family = next(each.family for each in stage.given_to(stage.tutor) if each.family is not stage.revoked)
     wallet = family.guardians[0].wallet
     settings = wallet.with_name(f"{wallet.name}-settings")
     federation.write_settings(settings, wallet=wallet)

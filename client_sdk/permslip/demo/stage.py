@@ -64,6 +64,7 @@ class Stage:
         tutor, therapist, summer: the providers.
         families: who linked.
         given: the consents, in the order in which they were given.
+        revoked: the family whose consent for the tutor was revoked.
         report: what was found out so far.
     """
 
@@ -77,6 +78,7 @@ class Stage:
     nodes: list[NodeParty] = field(default_factory=list)
     families: list[Family] = field(default_factory=list)
     given: list[Given] = field(default_factory=list)
+    revoked: Family | None = None
     providers: dict[str, ProviderParty] = field(default_factory=dict)
 
     @property
