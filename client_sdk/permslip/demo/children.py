@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -41,6 +42,9 @@ __all__ = ["Child", "Children", "Finished", "free_port", "in_parallel"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Below the range from which Linux and others take the ports of outgoing connections.
+_FIRST_PORT: Final = 20_000
+_PORTS: Final = 12_000
 _PATIENCE: Final = 15.0  # seconds for a server to drain before it is killed
 _LEASH: Final = Path(__file__).with_name("leash.py")
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
@@ -53,11 +57,12 @@ def in_parallel(do: Callable[[T], R], things: Sequence[T]) -> list[R]:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing listens on now, of those that the system gives to nobody unasked."""
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)
