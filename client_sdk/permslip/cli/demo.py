@@ -30,7 +30,7 @@ _WIDTH = 110  # where nobody looks on: a file, a pipe
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep everything in this new folder; else it goes."
 )
 @click.option("--serve", is_flag=True, help="Stay up after the last act, until Ctrl-C.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the generated district.")
+@click.option("--seed", type=int, default=11, show_default=True, help="Of the generated district.")
 @click.option(
     "--learners", type=click.IntRange(9, 10_000), default=36, show_default=True, help="In the generated district."
 )

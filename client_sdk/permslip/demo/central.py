@@ -8,7 +8,8 @@ Rules:
 - The broker is searched while it runs: its folder (configuration, keys, database with its write-ahead log), its log,
   and its memory.
 - The same search is made before any school is connected. What is found *then* is text that the software itself holds
-  (a name in somebody's copyright line); it proves nothing and is left out, and how much was left out is said.
+  (a name in a copyright line, a number in the README that comes with the package); it proves nothing and is left out,
+  and how much was left out is said.
 
 Example::
 
@@ -67,6 +68,7 @@ class CentralSearch:
 
     def learn_what_software_holds(self) -> None:
         """Leave out what the broker holds before it met anybody."""
+        self._federation.broker_status()  # it reads its package's own texts when it is asked for its version
         self.left_out = frozenset(hit.needle for hit in self._hits(LeakSearch(self._needles)))
 
     def run(self) -> list[Hit]:

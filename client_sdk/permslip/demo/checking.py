@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from permslip.armor import read_statement
 from permslip.checkpoints import Checkpoint, open_checkpoint
@@ -41,10 +41,7 @@ async def check_ledgers(stage: Stage) -> None:
         ("when (UTC)", "who", "the broker", "the node", "sections"),
         [_access_row(each, answers.get(each.query_id)) for each in queries[-_SHOWN:]],
     )
-    told: dict[str, Any] = federation.run(
-        "broker", "status", "--config", str(federation.broker_folder / "broker.toml"),
-        "--operator-key", str(federation.broker_folder / "operator.key"),
-    )  # fmt: skip
+    told = federation.broker_status()
     checkpoint = _verified(stage, told["checkpoint"].encode())
     stage.expect(
         (checkpoint.size, checkpoint.root.hex()) == (told["ledger_size"], told["root_hash"]),

@@ -164,6 +164,14 @@ class Federation:
             "admit", did, "--kind", kind, "--name", name, "--agreement", AGREEMENT, "--cert", str(cert),
         )  # fmt: skip
 
+    def broker_status(self) -> dict[str, Any]:
+        """What the running broker tells the operator, with the signed checkpoint of its ledger."""
+        told: dict[str, Any] = self.run(
+            "broker", "status", "--config", str(self.broker_folder / "broker.toml"),
+            "--operator-key", str(self.broker_folder / "operator.key"),
+        )  # fmt: skip
+        return told
+
     def client(self, provider: ProviderParty) -> AsyncClient:
         """A provider's client, as its own software would make it."""
         return AsyncClient(

@@ -37,7 +37,7 @@ class Options:
     data: Path | None = None
     families: int | None = None
     learners: int = 36
-    seed: int = 1
+    seed: int = 11
 
 
 @dataclass(frozen=True, slots=True)
