@@ -17,6 +17,8 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
 
@@ -27,6 +29,34 @@ Direction = Literal["up", "down"]
 _PATIENCE = 20.0
 # Closing sends a reset instead of a farewell, as a cable that is cut says nothing at all of what was under way.
 _RESET = struct.pack("ii", 1, 0)
+
+
+class _Connection:
+    """Both ends of one connection, and the two threads that pass bytes between them.
+
+    A socket is closed by the last thread that uses it: its number may be another's as soon as it is closed.
+    """
+
+    def __init__(self, party: socket.socket, other: socket.socket) -> None:
+        self.party, self.other = party, other
+        self._users = 2
+        self._turn = threading.Lock()
+
+    def cut(self) -> None:
+        """Wake both threads: nothing passes any more."""
+        for end in (self.party, self.other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def leave(self) -> None:
+        """One of the threads is done."""
+        self.cut()
+        with self._turn:
+            self._users -= 1
+            if self._users:
+                return
+        for end in (self.party, self.other):
+            _reset(end)
 
 
 class Cable:
@@ -41,7 +71,7 @@ class Cable:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._change = threading.Condition()
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._connections: set[_Connection] = set()
         self._left: dict[Direction, int] = {}
         self._held: set[Direction] = set()
         self._unplugged = False
@@ -57,10 +87,12 @@ class Cable:
     ) -> None:
         with self._change:
             self._closed = True
-        _close(self._listener)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()
         for thread in list(self._threads):
             thread.join(_PATIENCE)
+        self._listener.close()
 
     @property
     def address(self) -> str:
@@ -70,13 +102,12 @@ class Cable:
     def cut(self) -> None:
         """Break every connection, and drop what is held; whoever dials anew gets through."""
         with self._change:
-            pairs, self._pairs = self._pairs, set()
+            connections, self._connections = self._connections, set()
             self._left.clear()
             self._held.clear()
             self._change.notify_all()
-        for pair in pairs:
-            for end in pair:
-                _close(end)
+        for each in connections:
+            each.cut()
 
     def unplug(self) -> None:
         """Break every connection, and let none come about until :meth:`plug`."""
@@ -108,51 +139,48 @@ class Cable:
         while True:
             try:
                 party, _ = self._listener.accept()
-                if self._unplugged:
-                    _close(party)
-                    continue
             except OSError:
                 return
             try:
                 other = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
-                _close(party)
+                _reset(party)
                 continue
             for end in (party, other):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            pair = (party, other)
+            connection = _Connection(party, other)
             with self._change:
-                if self._closed:
-                    _close(party)
-                    _close(other)
-                    return
-                self._pairs.add(pair)
-            self._start(self._pass_on, pair, party, other, "up")
-            self._start(self._pass_on, pair, other, party, "down")
+                refused = self._unplugged or self._closed
+                if not refused:
+                    self._connections.add(connection)
+            if refused:
+                _reset(party)
+                _reset(other)
+                continue
+            self._start(self._pass_on, connection, party, other, "up")
+            self._start(self._pass_on, connection, other, party, "down")
 
-    def _pass_on(
-        self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket, way: Direction
-    ) -> None:
+    def _pass_on(self, connection: _Connection, source: socket.socket, sink: socket.socket, way: Direction) -> None:
         try:
             while block := source.recv(65536):
                 while block:
-                    part = block[: self._room(pair, way, len(block))]
+                    part = block[: self._room(connection, way, len(block))]
                     if not part:
                         return
                     sink.sendall(part)
                     block = block[len(part) :]
         except OSError:
-            pass
+            return
         finally:
             with self._change:
-                self._pairs.discard(pair)
-            for end in pair:
-                _close(end)
+                self._connections.discard(connection)
+                self._change.notify_all()
+            connection.leave()
 
-    def _room(self, pair: tuple[socket.socket, socket.socket], way: Direction, wanted: int) -> int:
+    def _room(self, connection: _Connection, way: Direction, wanted: int) -> int:
         """How many bytes may pass now; waits while none may. 0: the connection was cut."""
         with self._change:
-            while pair in self._pairs:
+            while connection in self._connections:
                 left = self._left.get(way)
                 if left is None:
                     return wanted
@@ -165,17 +193,13 @@ class Cable:
                 self._change.wait()
             return 0
 
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]  # any callable
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
 
 
-def _close(end: socket.socket) -> None:
-    """Close at once: shutting down first wakes a thread that reads it."""
-    try:
+def _reset(end: socket.socket) -> None:
+    with suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        end.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     end.close()

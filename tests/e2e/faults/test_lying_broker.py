@@ -212,13 +212,14 @@ async def test_a_swapped_answer_is_caught_by_the_reader(district: District) -> N
     asked: dict[bytes, provider_pb2.ExchangeCall] = {}
 
     def gather(message: provider_pb2.ExchangeRequest, _line: Line) -> provider_pb2.ExchangeRequest | None:
-        """Both queries go on together, so that it is known what is swapped with what."""
+        """Both queries go on together, so that it is known what is swapped with what; nothing is taken back."""
+        kept = [each for each in message.calls if not each.HasField("query") and not each.HasField("cancel")]
         queries = [each for each in message.calls if each.HasField("query")]
         for call in queries:
             asked[statement_id(call.query.query.payload_type, call.query.query.payload)] = call
-        if queries:
-            return provider_pb2.ExchangeRequest(calls=asked.values()) if len(asked) == 2 else None
-        return message
+        if queries and len(asked) == 2:
+            kept += asked.values()
+        return provider_pb2.ExchangeRequest(calls=kept) if kept else None
 
     def swap(message: provider_pb2.ExchangeResponse, _line: Line) -> provider_pb2.ExchangeResponse:
         for reply in message.replies:
