@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from permslip._pb.permslip.v1 import node_pb2
 from permslip.hosting.logs import query_text
 from permslip.quantities import Millis
@@ -16,6 +18,8 @@ from tests.federation.lying_broker import Line
 from tests.federation.processes import now
 from tests.federation.requester import query_call
 from tests.federation.school_process import SchoolProcess, until
+
+pytestmark = pytest.mark.e2e
 
 
 async def test_a_revocation_waits_for_an_offline_node_which_answers_nobody_before_it_has_it(

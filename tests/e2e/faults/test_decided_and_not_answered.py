@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from permslip.reasons import Reason
 from tests.federation.district import District
 from tests.federation.requester import query_call
 from tests.federation.school_process import until
+
+pytestmark = pytest.mark.e2e
 
 
 async def test_a_retry_is_free_when_the_node_never_heard_of_the_query(district: District) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from permslip._pb.permslip.v1 import provider_pb2
 from permslip.reasons import Reason
 from tests.federation.consents import Asked
 from tests.federation.district import ATTENDANCE, District
 from tests.federation.requester import Answer, Requester, query_call
 from tests.federation.school_process import until
+
+pytestmark = pytest.mark.e2e
 
 EVERYTHING = 1 << 30
 

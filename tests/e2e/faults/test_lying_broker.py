@@ -36,6 +36,8 @@ from tests.federation.lying_broker import Line, LyingBroker
 from tests.federation.processes import now
 from tests.federation.school_process import LEASE_MS, SchoolProcess, until
 
+pytestmark = pytest.mark.e2e
+
 
 class Smuggler:
     """Routes queries to a node past the honest broker, which would refuse them."""

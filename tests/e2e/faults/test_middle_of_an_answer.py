@@ -24,6 +24,8 @@ from tests.federation.cable import Cable
 from tests.federation.district import SECTIONS, District
 from tests.federation.school_process import SchoolProcess, until
 
+pytestmark = pytest.mark.e2e
+
 # So many of an answer's two million bytes pass: more than the first message, which holds what the first credit allows.
 SOME = 400_000
 

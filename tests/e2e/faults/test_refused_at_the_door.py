@@ -28,6 +28,8 @@ from tests.federation.district import ATTENDANCE, CHILD, District
 from tests.federation.processes import now
 from tests.federation.requester import failure_of, say_hello
 
+pytestmark = pytest.mark.e2e
+
 
 @asynccontextmanager
 async def calling(district: District) -> AsyncIterator[grpc.aio.Channel]:

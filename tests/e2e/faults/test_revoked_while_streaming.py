@@ -10,6 +10,8 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from permslip import statements as st
 from permslip._pb.permslip.v1 import guardian_pb2, guardian_pb2_grpc, node_pb2, provider_pb2, statement_pb2 as pb
 from permslip.armor import write_statements
@@ -23,6 +25,8 @@ from tests.federation.requester import Requester, query_call
 from tests.federation.school_process import until
 from tests.federation.wire import WireMessage, messages_on
 from tests.leaks.recording_proxy import RecordingProxy
+
+pytestmark = pytest.mark.e2e
 
 # Sixteen million bytes: their streaming takes much longer than a revocation.
 MANY = 8
