@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from permslip.cli.output import EXIT_PART, command_errors, emit, json_option
+from permslip.clock import system_clock
 from permslip.keys import PublicKey
-from permslip.quantities import Millis
 from permslip_node.cli_families import families, slip
 from permslip_node.cli_office import quorum, reinstate, revoke, suspend
 from permslip_node.cli_sample import sample_district
@@ -34,11 +33,6 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration file; without it everything comes from PERMSLIP_NODE__… variables.",
 )
-
-
-def wall_clock() -> Millis:
-    """UTC milliseconds now."""
-    return Millis(time.time_ns() // 1_000_000)
 
 
 @contextmanager
@@ -112,7 +106,7 @@ def init(
         federation=federation or "dev",
         operator=PublicKey.from_did(operator, field="--operator"),
         brokers=brokers,
-        now=wall_clock(),
+        now=system_clock(),
         broker_ca=broker_ca,
     )
     load_settings(made.config, {})
@@ -205,7 +199,7 @@ def import_records(
         rejects = (config.parent if config is not None else Path()) / "import-rejects.jsonl"
     with open_database(settings) as engine, _progress(quiet=as_json) as told:
         report = _import(source, paths, engine, settings, school=school, rejects=rejects, told=told)
-        keep_import_report(engine, report, now=wall_clock())
+        keep_import_report(engine, report, now=system_clock())
     document = report.to_dict() | {"peak_mb": _peak_mb(), "rejects_file": str(rejects) if report.rejected else None}
     emit(as_json, document, _import_text(report, rejects))
     if report.exit_code:
@@ -265,7 +259,7 @@ def _import(
 
     if school is not None and source != "edfi":
         raise click.UsageError("--school goes with --format edfi alone.")
-    sink = SqlSink(engine, clock=wall_clock)
+    sink = SqlSink(engine, clock=system_clock)
     if source == "lms":
         if len(paths) != 1 or not paths[0].is_dir():
             raise click.UsageError("--format lms takes one folder.")

@@ -84,12 +84,13 @@ def slip(
 
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 no such learner or guardian, or one who may not be linked.
     """
+    from permslip.clock import system_clock
     from permslip.slip import slip_svg, slip_terminal
-    from permslip_node.cli import open_database, wall_clock
+    from permslip_node.cli import open_database
     from permslip_node.identity import load_identity
 
     settings = load_settings(config, os.environ)
-    root = load_identity(settings, now=wall_clock()).root
+    root = load_identity(settings, now=system_clock()).root
     with open_database(settings) as engine:
         if all_families is not None:
             count = _print_all(engine, settings, root, all_families)
@@ -124,7 +125,7 @@ def _print_all(engine: Engine, settings: NodeSettings, root: bytes, file: Path) 
 
 
 def _issue(engine: Engine, settings: NodeSettings, root: bytes, learner: str, person: str) -> IssuedSlip:
-    from permslip_node.cli import wall_clock
+    from permslip.clock import system_clock
     from permslip_node.slips import issue_slip
 
     return issue_slip(
@@ -133,7 +134,7 @@ def _issue(engine: Engine, settings: NodeSettings, root: bytes, learner: str, pe
         learner,
         person,
         days=settings.limits.slip_days,
-        now=wall_clock(),
+        now=system_clock(),
         default_rule=settings.quorum,
     )
 

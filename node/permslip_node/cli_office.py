@@ -142,11 +142,11 @@ def _for_this_node(file: Path, settings: NodeSettings) -> tuple[list[pb.Envelope
     """The revocations in a file that name this node, and how many name others."""
     from permslip import statements as st
     from permslip.armor import read_statements
+    from permslip.clock import system_clock
     from permslip.errors import AuthorityError
-    from permslip_node.cli import wall_clock
     from permslip_node.identity import load_identity
 
-    root = load_identity(settings, now=wall_clock()).root
+    root = load_identity(settings, now=system_clock()).root
     envelopes = read_statements(file)
     named = [st.verify(st.REVOCATION, each, federation=settings.federation).payload.node for each in envelopes]
     mine = [envelope for envelope, node in zip(envelopes, named, strict=True) if node == root]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
@@ -32,6 +31,7 @@ from permslip.client.failures import error_of, is_unreached
 from permslip.client.identity import Identity
 from permslip.client.settings import Server
 from permslip.client.timeouts import Timeout
+from permslip.clock import system_clock
 from permslip.directory import Directory, Organization
 from permslip.errors import KeyRejectedError, MalformedError, RefusedError, UnavailableError
 from permslip.greeting import make_hello
@@ -48,11 +48,6 @@ _DIRECTORY_FRESH: Final = 300.0
 _REFRESH_AT_MOST_EVERY: Final = 1.0
 _ROOTS_IN_ONE_CALL: Final = 256
 _PAGE: Final = 500
-
-
-def system_clock() -> Millis:
-    """UTC milliseconds by this machine's clock."""
-    return Millis(time.time_ns() // 1_000_000)
 
 
 def backoff(attempt: int, *, least: float = 0.0) -> float:
