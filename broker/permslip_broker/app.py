@@ -18,7 +18,6 @@ Example::
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from sqlalchemy import MetaData
 from permslip import statements as st
 from permslip._pb.permslip.v1 import auditor_pb2, guardian_pb2, node_pb2, operator_pb2, provider_pb2, session_pb2
 from permslip.armor import read_statement
+from permslip.clock import system_clock
 from permslip.errors import ConfigurationError
 from permslip.hosting.database import migrate, open_engine
 from permslip.hosting.facts_store import FactStore
@@ -69,14 +69,9 @@ from permslip_broker.routing_limits import RoutingLimits
 from permslip_broker.schema import broker_tables
 from permslip_broker.sessions import Sessions
 
-__all__ = ["Broker", "open_broker", "read_identity", "wall_clock"]
+__all__ = ["Broker", "open_broker", "read_identity"]
 
 _log = get_log(__name__)
-
-
-def wall_clock() -> Millis:
-    """UTC milliseconds now."""
-    return Millis(time.time_ns() // 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ class Broker:
 async def open_broker(
     settings: BrokerSettings,
     *,
-    clock: Callable[[], Millis] = wall_clock,
+    clock: Callable[[], Millis] = system_clock,
     passphrase: Passphrase | None = None,
     routing_limits: RoutingLimits | None = None,
 ) -> AsyncIterator[Broker]:

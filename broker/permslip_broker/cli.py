@@ -51,7 +51,7 @@ def init(folder: Path, federation: str, listen: str, address: str | None, operat
 
     Exit codes: 0 done, 1 failed, 2 called wrongly.
     """
-    from permslip_broker.app import wall_clock
+    from permslip.clock import system_clock
     from permslip_broker.development import make_development_broker
 
     made = make_development_broker(
@@ -59,7 +59,7 @@ def init(folder: Path, federation: str, listen: str, address: str | None, operat
         federation=federation,
         listen=listen,
         address=address,
-        now=wall_clock(),
+        now=system_clock(),
         operator=PublicKey.from_did(operator, field="--operator") if operator else None,
     )
     document = {

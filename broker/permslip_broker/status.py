@@ -24,6 +24,7 @@ from permslip._pb.permslip.v1 import (
     statement_pb2 as pb,
 )
 from permslip.client.failures import error_of
+from permslip.clock import system_clock
 from permslip.errors import ConfigurationError
 from permslip.greeting import make_hello
 from permslip.hosting.database import open_engine, reading
@@ -32,7 +33,7 @@ from permslip.hosting.ledger import read_head
 from permslip.hosting.serving import channel_options
 from permslip.keyfile import Passphrase, read_key_file
 from permslip.keys import SigningKey, did_text
-from permslip_broker.app import read_identity, wall_clock
+from permslip_broker.app import read_identity
 from permslip_broker.configuration import BrokerSettings
 from permslip_broker.pushes import Pushes
 from permslip_broker.schema import broker_tables
@@ -49,7 +50,7 @@ def read_status(settings: BrokerSettings, *, passphrase: Passphrase | None = Non
         ConfigurationError: database, key or certificate cannot be used.
         UnavailableError: the broker never ran on this database.
     """
-    identity = read_identity(settings, now=wall_clock(), passphrase=passphrase)
+    identity = read_identity(settings, now=system_clock(), passphrase=passphrase)
     engine = open_engine(settings.database, key="broker.database")
     try:
         tables = broker_tables(MetaData())
@@ -78,7 +79,7 @@ def ask_status(settings: BrokerSettings, operator_key: Path, *, passphrase: Pass
         UnavailableError: it does not answer.
         RefusedError: it refused.
     """
-    identity = read_identity(settings, now=wall_clock(), passphrase=passphrase)
+    identity = read_identity(settings, now=system_clock(), passphrase=passphrase)
     key = read_key_file(operator_key, passphrase=passphrase).signing
     if settings.tls.certificate_file is not None:
         raise ConfigurationError(
@@ -107,7 +108,7 @@ async def _asked(settings: BrokerSettings, address: str, broker: bytes, key: Sig
             signer=pb.Signer(root=key.public.raw, key=key.public.raw),
             kind=pb.PRINCIPAL_KIND_OPERATOR,
             key=key,
-            now=wall_clock(),
+            now=system_clock(),
         ).envelope
         said = await operator_pb2_grpc.OperatorServiceStub(channel).GetStatus(
             operator_pb2.GetStatusRequest(hello=hello), timeout=_PATIENCE

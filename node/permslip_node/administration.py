@@ -23,6 +23,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine
 
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip.clock import system_clock
 from permslip.errors import RefusedError
 from permslip.hosting.database import reading
 from permslip.hosting.drafts import Recorded
@@ -32,7 +33,7 @@ from permslip.quantities import Millis, Position
 from permslip.reasons import Reason
 from permslip.statements import Signed
 from permslip_node import schema
-from permslip_node.app import open_ledger, open_store, wall_millis
+from permslip_node.app import open_ledger, open_store
 from permslip_node.configuration import NodeSettings
 from permslip_node.endorsing import Endorser
 from permslip_node.identity import Identity, load_identity
@@ -174,7 +175,7 @@ class Office:
 
 
 @asynccontextmanager
-async def open_office(settings: NodeSettings, *, clock: Callable[[], Millis] = wall_millis) -> AsyncIterator[Office]:
+async def open_office(settings: NodeSettings, *, clock: Callable[[], Millis] = system_clock) -> AsyncIterator[Office]:
     """Open the node's database and ledger beside whoever uses it.
 
     Raises:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from permslip._pb.permslip.v1 import node_pb2
+from permslip.clock import system_clock
 from permslip.errors import ConfigurationError, PermslipError
 from permslip.hosting import database
 from permslip.hosting.facts_store import FactStore
@@ -42,16 +43,11 @@ from permslip_node.slips import Slips
 from permslip_node.streams import BrokerStream
 from permslip_node.uses import forget_open_answers
 
-__all__ = ["RunningNode", "boot_millis", "open_ledger", "open_node", "open_store", "wall_millis"]
+__all__ = ["RunningNode", "boot_millis", "open_ledger", "open_node", "open_store"]
 
 _log = get_log(__name__)
 
 _SECOND_MS: Final = 1_000
-
-
-def wall_millis() -> Millis:
-    """UTC milliseconds now."""
-    return Millis(time.time_ns() // 1_000_000)
 
 
 def boot_millis() -> int:
@@ -222,7 +218,7 @@ class RunningNode:
 async def open_node(
     settings: NodeSettings,
     *,
-    clock: Callable[[], Millis] = wall_millis,
+    clock: Callable[[], Millis] = system_clock,
     monotonic: Callable[[], int] = boot_millis,
 ) -> AsyncIterator[RunningNode]:
     """Start a node; it ends with the block.
