@@ -145,7 +145,8 @@ def _acknowledgement(reader: FactReader, signed: Signed[pb.Acknowledgement], now
     if standing is None or standing.admission is None or standing.admission.payload.kind != pb.PRINCIPAL_KIND_NODE:
         raise AuthorityError("acknowledgement: not by an admitted node.")
     _current_key(reader, signed, now)
-    suspended = reader.standing(payload.target_id)
+    # Nearly always a grant, which was just read to be revoked: asked for first, it costs nothing.
+    suspended = reader.standing(payload.target_id) if reader.capability(payload.target_id) is None else None
     if suspended is not None:
         if suspended.suspension is None or suspended.suspension.id != payload.statement_id:
             raise MalformedError("names no suspension in force.", field="acknowledgement.statement_id")

@@ -194,7 +194,8 @@ class Pushes:
                 check_grant(each.payload)
             elif each.id == signed.id:
                 continue
-            if facts.recorded_at(each.id) is not None:
+            known = facts.capability(each.id) if each.kind is st.GRANT else facts.delegated(each.id)
+            if known is not None or facts.recorded_at(each.id) is not None:
                 continue
             subject = b"" if each.kind is st.GRANT else each.payload.parent_id
             drafts.append(

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -167,7 +168,7 @@ class FactStore:
     def committed(self, recorded: Sequence[Recorded]) -> None:
         """Take note of entries that were appended through this process's ledger."""
         for each in recorded:
-            self._forget(each.draft.changes)
+            self._forget(each.draft.changes, but=self._revoked(each.draft))
             # Only without a gap: entries of another process in between may have changed facts too.
             if each.position == self._position:
                 self._position = each.position + 1
@@ -176,9 +177,8 @@ class FactStore:
 
     def recorded_at(self, statement_id: bytes) -> int | None:
         """The position at which a statement was recorded; None when it was not."""
-        statement = self._tables.statement
         with self._engine.connect() as connection:
-            row = connection.execute(select(statement.c.position).where(statement.c.id == statement_id)).first()
+            row = connection.execute(_by_id(self._tables).recorded_at, {"id": statement_id}).first()
         return None if row is None else int(row.position)
 
     def envelopes(self, ids: Iterable[bytes]) -> dict[bytes, pb.Envelope]:
@@ -321,8 +321,25 @@ class FactStore:
         with self._engine.connect() as connection:
             return read(ConnectionFacts(connection, self._tables, self._position))
 
-    def _forget(self, changed: Iterable[bytes]) -> None:
+    def _revoked(self, draft: Draft) -> bytes:
+        """The cached grant that an entry revokes, now cached as revoked; empty where it does not.
+
+        That is final whatever else becomes of the grant, so it needs no reading; and the node's acknowledgement, which
+        comes next, is judged by that very grant.
+        """
+        body = draft.body
+        if not isinstance(body, ledger_pb2.StatementRecorded) or body.payload_type != st.REVOCATION.payload_type:
+            return b""
+        known = self._capabilities.known(body.subject)
+        if known is None:
+            return b""
+        self._capabilities.put(body.subject, replace(known, ended=Reason.GRANT_REVOKED))
+        return body.subject
+
+    def _forget(self, changed: Iterable[bytes], *, but: bytes = b"") -> None:
         for subject in changed:
+            if subject == but:
+                continue
             self._capabilities.forget(subject)
             self._delegated.forget(subject)
             self._standings.forget(subject)
@@ -353,6 +370,9 @@ class _Cache(Generic[V]):
             if len(self._absent) > _MAX_ABSENT:
                 self._absent.popitem(last=False)
         return value
+
+    def known(self, key: bytes) -> V | None:
+        return self._values.get(key)
 
     def knows(self, key: bytes) -> bool:
         return key in self._values or key in self._absent
@@ -397,6 +417,7 @@ class _ById(NamedTuple):
     capability: Query
     delegated: Query
     standing: Query
+    recorded_at: Query
 
 
 @lru_cache(maxsize=8)
@@ -412,6 +433,7 @@ def _by_id(tables: FactTables) -> _ById:
         capability=_capabilities(tables).where(tables.grant_fact.c.grant_id == wanted),
         delegated=delegated,
         standing=_standings(tables).where(tables.standing_fact.c.root == wanted),
+        recorded_at=select(statement.c.position).where(statement.c.id == wanted),
     )
 
 
