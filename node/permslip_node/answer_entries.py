@@ -31,6 +31,10 @@ __all__ = ["AnswerEntries"]
 
 _log = get_log(__name__)
 
+# They ride on the next decision's commit, and wait for one so many seconds at most: a flush of the disk for each would be
+# taken from the answers themselves.
+SOON: Final = 0.05
+
 # A broker that sends rubbish must not fill the disk with entries about it.
 _REFUSALS_PER_SECOND: Final = 20
 
@@ -46,8 +50,8 @@ class AnswerEntries:
     def __init__(self, recording: Recording, node: bytes) -> None:
         self._recording, self._node = recording, node
         self._open: set[asyncio.Future[list[Recorded]]] = set()
-        # Ends of answers that go into the ledger together, at the end of this turn of the event loop.
         self._gathered: list[tuple[Draft, bytes]] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._broken_off: set[bytes] = set()
         self._second, self._refusals = 0.0, 0
 
@@ -78,9 +82,18 @@ class AnswerEntries:
             # It may fail by itself, so it goes by itself.
             self._append([(draft, query_id)])
             return
-        if not self._gathered:
-            asyncio.get_running_loop().call_soon(self._append_gathered)
         self._gathered.append((draft, query_id))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SOON, self.append_gathered)
+
+    def append_gathered(self) -> None:
+        """Append the ends that wait: called right behind another append, they share its commit."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._append(gathered)
 
     def broke_off(self, query_id: bytes) -> bool:
         """Whether an answer ended early, and the entry that says so is not on the disk yet."""
@@ -104,14 +117,9 @@ class AnswerEntries:
 
     async def settled(self) -> None:
         """Wait until everything is on the disk."""
-        self._append_gathered()
+        self.append_gathered()
         if self._open:
             await asyncio.wait(self._open)
-
-    def _append_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        if gathered:
-            self._append(gathered)
 
     def _append(self, entries: Sequence[tuple[Draft, bytes]]) -> None:
         query_ids = [query_id for _, query_id in entries]

@@ -172,6 +172,7 @@ class Answerer:
             self._register(answer)
         try:
             appended = self._recording.ledger.submit(*drafts)
+            self._entries.append_gathered()
             for number, answer in enumerate(opened, start=1):
                 if answer.decision.reason == Reason.ALLOWED:
                     self._slices.begin(answer)
