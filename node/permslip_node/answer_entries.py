@@ -31,8 +31,8 @@ __all__ = ["AnswerEntries"]
 
 _log = get_log(__name__)
 
-# They ride on the next decision's commit, and wait for one so many seconds at most: a flush of the disk for each would be
-# taken from the answers themselves.
+# They ride on the next decision's commit, and wait for one so many seconds at most: a flush of the disk for each would
+# be taken from the answers themselves.
 SOON: Final = 0.05
 
 # A broker that sends rubbish must not fill the disk with entries about it.
