@@ -71,6 +71,7 @@ def decided(
         slice=slice_of_grant(facts.grant),
         depends_on=depends_on(facts, query),
         facts_position=facts.position,
+        evidence=query.raw,
         redo=redo,
     )
 

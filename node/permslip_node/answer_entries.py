@@ -76,6 +76,7 @@ class AnswerEntries:
             body,
             slice=(self._node, grant.payload.slice.handle) if grant is not None else None,
             write=close if answer.is_counted else None,
+            evidence=answer.manifest if reason == Reason.ALLOWED else b"",
             despite_clock=True,
         )
         if draft.write is not None:

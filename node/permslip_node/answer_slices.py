@@ -114,7 +114,7 @@ class SliceMaker:
             coverage, slice_seq=answer.slice_seq, now=now, next_page=self._next_page(answer, now)
         )
         answer.chunks += chunks
-        answer.manifest_sha256 = manifest.sha256
+        answer.manifest, answer.manifest_sha256 = manifest.raw, manifest.sha256
 
     def _next_page(self, answer: OpenAnswer, now: Millis) -> bytes:
         if answer.end is None:

@@ -169,6 +169,7 @@ class Decider:
             facts_position=facts.position,
             changes=changes,
             write=write,
+            evidence=query.raw,
             despite_clock=decision.reason == Reason.CLOCK,
         )
 

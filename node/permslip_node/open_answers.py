@@ -62,6 +62,7 @@ class OpenAnswer:
         again: facts and decision made again under the head's lock, if they were; taken over after the commit.
         writer: seals the slice, once the query is allowed.
         chunks: sealed and not sent.
+        manifest: its envelope, once the last piece is sealed.
         counts: records returned, by section.
         place: where reading goes on; None when everything was read.
         end: where the page ends that was asked for, if more is held.
@@ -98,6 +99,7 @@ class OpenAnswer:
     end: Place | None = None
     stopped: Reason = Reason.ALLOWED
     released: int = 0
+    manifest: bytes = b""
     manifest_sha256: bytes = b""
     opened: bool = False
     told: bool = False

@@ -109,6 +109,7 @@ class Appender:
         self._insert_hashes = RowInsert(tables.tree_hash, dialect)
         self._insert_slices = RowInsert(tables.slice, dialect)
         self._insert_marks = RowInsert(tables.slice_mark, dialect)
+        self._insert_evidence = RowInsert(tables.evidence, dialect)
         self._replace_heads = RowInsert(tables.slice_head, dialect, replace=True)
         self._replace_changes = RowInsert(tables.subject_change, dialect, replace=True)
 
@@ -191,6 +192,7 @@ class Appender:
         self._insert_slices.run(cursor, batch.new_slices)
         self._replace_heads.run(cursor, [(number, seq, position) for number, seq, _, position in batch.ends.values()])
         self._insert_marks.run(cursor, batch.marks)
+        self._insert_evidence.run(cursor, batch.evidence)
         self._replace_changes.run(cursor, list(batch.changes.items()))
         cursor.execute(self._move_head, moved)
 

@@ -86,6 +86,7 @@ class Batch:
         self.leaves: list[tuple[int, bytes, bytes, int | None]] = []
         self.new_slices: list[tuple[int, bytes, bytes]] = []
         self.marks: list[tuple[int, int, int]] = []
+        self.evidence: list[tuple[int, bytes]] = []
         self.ends: dict[Slice, SliceEnd] = {}
         self.changes: dict[bytes, int] = {}
 
@@ -101,7 +102,7 @@ class Batch:
                 return [self._append(drafts[0])]
             except Exception as error:  # noqa: BLE001 (a bad draft is its own caller's business)
                 return error
-        lengths = len(self.leaves), len(self.new_slices), len(self.marks)
+        lengths = len(self.leaves), len(self.new_slices), len(self.marks), len(self.evidence)
         change_position = self.change_position
         self._journal = []
         try:
@@ -160,6 +161,8 @@ class Batch:
             if not seq % MARK_EVERY:
                 self.marks.append((number, seq, position))
         self.leaves.append((position, digest, leaf, previous))
+        if draft.evidence:
+            self.evidence.append((position, draft.evidence))
         # (3) What it changes, for the drafts after it.
         if draft.changes:
             for subject in draft.changes:
@@ -214,8 +217,8 @@ class Batch:
         self._cursor.execute("RELEASE SAVEPOINT ledger_call")
         self._saved = False
 
-    def _cut(self, leaves: int, slices: int, marks: int) -> None:
-        del self.leaves[leaves:], self.new_slices[slices:], self.marks[marks:]
+    def _cut(self, leaves: int, slices: int, marks: int, evidence: int) -> None:
+        del self.leaves[leaves:], self.new_slices[slices:], self.marks[marks:], self.evidence[evidence:]
         for entries, key, before in reversed(self._journal or ()):
             if before is None:
                 del entries[key]

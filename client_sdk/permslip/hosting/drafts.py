@@ -46,6 +46,8 @@ class Draft:
         redo: called where a subject of ``depends_on`` changed at or after ``facts_position``, with the size of the
             ledger then; returns the draft to append instead, decided by the facts of that size. Without it the call
             fails with :class:`~permslip.errors.UnavailableError`.
+        evidence: the envelope that the entry names by its id and that no other table keeps (a query, a manifest): an
+            auditor decides again by it. Kept beside the leaf, and erased apart from it.
         despite_clock: append it although the clock is far behind the ledger's last leaf, as for the very refusal that
             says so.
     """
@@ -58,6 +60,7 @@ class Draft:
     changes: tuple[bytes, ...] = ()
     write: Callable[[Connection, Position], None] | None = None
     redo: Callable[[Connection, int], Draft] | None = None
+    evidence: bytes = b""
     despite_clock: bool = False
 
 

@@ -166,6 +166,23 @@ class LedgerReader:
                 return
             start += _PAGE
 
+    def evidence(self, start: int, end: int) -> Iterator[tuple[Position, bytes]]:
+        """The envelopes that entries at ``start … end - 1`` name and no other table keeps, with their positions."""
+        evidence = self._tables.evidence.c
+        query = (
+            select(evidence.position, evidence.envelope)
+            .where(evidence.position >= bindparam("start"), evidence.position < bindparam("end"))
+            .order_by(evidence.position)
+            .limit(_PAGE)
+        )
+        while start < end:
+            with reading(self._engine) as connection:
+                rows = connection.execute(query, {"start": start, "end": end}).all()
+            yield from ((Position(row.position), bytes(row.envelope)) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            start = rows[-1].position + 1
+
     def inclusion_proof(self, position: int, size: int) -> list[bytes]:
         """The proof that the leaf at ``position`` is in the tree of ``size`` leaves.
 

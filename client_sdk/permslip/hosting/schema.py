@@ -7,6 +7,7 @@
 ``slice``              (node root, handle) → a number: the position of the slice's first entry
 ``slice_head``         where each slice's chain ends: its last number and that entry's position
 ``slice_mark``         position of every 64th entry of a slice, so that a page of a long chain is found at once
+``evidence``           position → the envelope that the entry names, where no other table keeps it; gone once erased
 ``subject_change``     subject (a statement's id, a root key) → last position that changed what holds about it
 =====================  =====================================================================================
 
@@ -66,6 +67,7 @@ class LedgerTables(NamedTuple):
     slice: Table
     slice_head: Table
     slice_mark: Table
+    evidence: Table
     subject_change: Table
 
 
@@ -120,6 +122,12 @@ def ledger_tables(metadata: MetaData) -> LedgerTables:
             Column("seq", _INT64, primary_key=True, autoincrement=False),
             Column("position", _INT64, nullable=False),
             sqlite_with_rowid=False,
+        ),
+        evidence=Table(
+            "evidence",
+            metadata,
+            Column("position", _INT64, primary_key=True, autoincrement=False),
+            Column("envelope", LargeBinary, nullable=False),
         ),
         subject_change=Table(
             "subject_change",

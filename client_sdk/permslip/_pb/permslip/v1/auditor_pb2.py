@@ -27,7 +27,7 @@ from permslip._pb.permslip.v1 import rules_pb2 as permslip_dot_v1_dot_rules__pb2
 from permslip._pb.permslip.v1 import statement_pb2 as permslip_dot_v1_dot_statement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19permslip/v1/auditor.proto\x12\x0bpermslip.v1\x1a\x18permslip/v1/ledger.proto\x1a\x17permslip/v1/rules.proto\x1a\x1bpermslip/v1/statement.proto\"T\n\x14GetCheckpointRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \"J\n\x15GetCheckpointResponse\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.permslip.v1.SignedCheckpoint\"\x80\x01\n\x13\x46\x65tchEntriesRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\x0c\n\x04\x66rom\x18\x03 \x01(\x04\x12\r\n\x05until\x18\x04 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\"@\n\x14\x46\x65tchEntriesResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.permslip.v1.LedgerLeaf\"\x97\x01\n\x16\x46\x65tchStatementsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\"\n\rstatement_ids\x18\x03 \x03(\x0c\x42\x0b\xea\xe6%\x07\x08 \x18\x80  \x01\x12\x0c\n\x04\x66rom\x18\x04 \x01(\x04\x12\r\n\x05until\x18\x05 \x01(\x04\"T\n\x17\x46\x65tchStatementsResponse\x12)\n\nstatements\x18\x01 \x03(\x0b\x32\x15.permslip.v1.Envelope\x12\x0e\n\x06\x65rased\x18\x02 \x03(\x0c\"\x8e\x01\n\x10GetProofsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x1c\n\tpositions\x18\x04 \x03(\x04\x42\t\xea\xe6%\x05\x18\x80\x08 \x01\x12\x10\n\x08old_size\x18\x05 \x01(\x04\"w\n\x11GetProofsResponse\x12.\n\tinclusion\x18\x01 \x03(\x0b\x32\x1b.permslip.v1.InclusionProof\x12\x32\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x1d.permslip.v1.ConsistencyProof2\xeb\x02\n\x0e\x41uditorService\x12V\n\rGetCheckpoint\x12!.permslip.v1.GetCheckpointRequest\x1a\".permslip.v1.GetCheckpointResponse\x12U\n\x0c\x46\x65tchEntries\x12 .permslip.v1.FetchEntriesRequest\x1a!.permslip.v1.FetchEntriesResponse0\x01\x12^\n\x0f\x46\x65tchStatements\x12#.permslip.v1.FetchStatementsRequest\x1a$.permslip.v1.FetchStatementsResponse0\x01\x12J\n\tGetProofs\x12\x1d.permslip.v1.GetProofsRequest\x1a\x1e.permslip.v1.GetProofsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19permslip/v1/auditor.proto\x12\x0bpermslip.v1\x1a\x18permslip/v1/ledger.proto\x1a\x17permslip/v1/rules.proto\x1a\x1bpermslip/v1/statement.proto\"T\n\x14GetCheckpointRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \"J\n\x15GetCheckpointResponse\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.permslip.v1.SignedCheckpoint\"\x80\x01\n\x13\x46\x65tchEntriesRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\x0c\n\x04\x66rom\x18\x03 \x01(\x04\x12\r\n\x05until\x18\x04 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\"]\n\x14\x46\x65tchEntriesResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.permslip.v1.LedgerLeaf\x12\x1b\n\x06sealed\x18\x02 \x01(\x0c\x42\x0b\xea\xe6%\x07\x10\x80\x80\x80\x02 \x01\"\x97\x01\n\x16\x46\x65tchStatementsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\"\n\rstatement_ids\x18\x03 \x03(\x0c\x42\x0b\xea\xe6%\x07\x08 \x18\x80  \x01\x12\x0c\n\x04\x66rom\x18\x04 \x01(\x04\x12\r\n\x05until\x18\x05 \x01(\x04\"q\n\x17\x46\x65tchStatementsResponse\x12)\n\nstatements\x18\x01 \x03(\x0b\x32\x15.permslip.v1.Envelope\x12\x0e\n\x06\x65rased\x18\x02 \x03(\x0c\x12\x1b\n\x06sealed\x18\x03 \x01(\x0c\x42\x0b\xea\xe6%\x07\x10\x80\x80\x80\x02 \x01\"\x8e\x01\n\x10GetProofsRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x16\n\x06ledger\x18\x02 \x01(\x0c\x42\x06\xea\xe6%\x02\x08 \x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x1c\n\tpositions\x18\x04 \x03(\x04\x42\t\xea\xe6%\x05\x18\x80\x08 \x01\x12\x10\n\x08old_size\x18\x05 \x01(\x04\"w\n\x11GetProofsResponse\x12.\n\tinclusion\x18\x01 \x03(\x0b\x32\x1b.permslip.v1.InclusionProof\x12\x32\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x1d.permslip.v1.ConsistencyProof2\xeb\x02\n\x0e\x41uditorService\x12V\n\rGetCheckpoint\x12!.permslip.v1.GetCheckpointRequest\x1a\".permslip.v1.GetCheckpointResponse\x12U\n\x0c\x46\x65tchEntries\x12 .permslip.v1.FetchEntriesRequest\x1a!.permslip.v1.FetchEntriesResponse0\x01\x12^\n\x0f\x46\x65tchStatements\x12#.permslip.v1.FetchStatementsRequest\x1a$.permslip.v1.FetchStatementsResponse0\x01\x12J\n\tGetProofs\x12\x1d.permslip.v1.GetProofsRequest\x1a\x1e.permslip.v1.GetProofsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHECKPOINTREQUEST'].fields_by_name['ledger']._serialized_options = b'\352\346%\002\010 '
   _globals['_FETCHENTRIESREQUEST'].fields_by_name['ledger']._loaded_options = None
   _globals['_FETCHENTRIESREQUEST'].fields_by_name['ledger']._serialized_options = b'\352\346%\002\010 '
+  _globals['_FETCHENTRIESRESPONSE'].fields_by_name['sealed']._loaded_options = None
+  _globals['_FETCHENTRIESRESPONSE'].fields_by_name['sealed']._serialized_options = b'\352\346%\007\020\200\200\200\002 \001'
   _globals['_FETCHSTATEMENTSREQUEST'].fields_by_name['ledger']._loaded_options = None
   _globals['_FETCHSTATEMENTSREQUEST'].fields_by_name['ledger']._serialized_options = b'\352\346%\002\010 '
   _globals['_FETCHSTATEMENTSREQUEST'].fields_by_name['statement_ids']._loaded_options = None
   _globals['_FETCHSTATEMENTSREQUEST'].fields_by_name['statement_ids']._serialized_options = b'\352\346%\007\010 \030\200  \001'
+  _globals['_FETCHSTATEMENTSRESPONSE'].fields_by_name['sealed']._loaded_options = None
+  _globals['_FETCHSTATEMENTSRESPONSE'].fields_by_name['sealed']._serialized_options = b'\352\346%\007\020\200\200\200\002 \001'
   _globals['_GETPROOFSREQUEST'].fields_by_name['ledger']._loaded_options = None
   _globals['_GETPROOFSREQUEST'].fields_by_name['ledger']._serialized_options = b'\352\346%\002\010 '
   _globals['_GETPROOFSREQUEST'].fields_by_name['positions']._loaded_options = None
@@ -53,15 +57,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FETCHENTRIESREQUEST']._serialized_start=285
   _globals['_FETCHENTRIESREQUEST']._serialized_end=413
   _globals['_FETCHENTRIESRESPONSE']._serialized_start=415
-  _globals['_FETCHENTRIESRESPONSE']._serialized_end=479
-  _globals['_FETCHSTATEMENTSREQUEST']._serialized_start=482
-  _globals['_FETCHSTATEMENTSREQUEST']._serialized_end=633
-  _globals['_FETCHSTATEMENTSRESPONSE']._serialized_start=635
-  _globals['_FETCHSTATEMENTSRESPONSE']._serialized_end=719
-  _globals['_GETPROOFSREQUEST']._serialized_start=722
-  _globals['_GETPROOFSREQUEST']._serialized_end=864
-  _globals['_GETPROOFSRESPONSE']._serialized_start=866
-  _globals['_GETPROOFSRESPONSE']._serialized_end=985
-  _globals['_AUDITORSERVICE']._serialized_start=988
-  _globals['_AUDITORSERVICE']._serialized_end=1351
+  _globals['_FETCHENTRIESRESPONSE']._serialized_end=508
+  _globals['_FETCHSTATEMENTSREQUEST']._serialized_start=511
+  _globals['_FETCHSTATEMENTSREQUEST']._serialized_end=662
+  _globals['_FETCHSTATEMENTSRESPONSE']._serialized_start=664
+  _globals['_FETCHSTATEMENTSRESPONSE']._serialized_end=777
+  _globals['_GETPROOFSREQUEST']._serialized_start=780
+  _globals['_GETPROOFSREQUEST']._serialized_end=922
+  _globals['_GETPROOFSRESPONSE']._serialized_start=924
+  _globals['_GETPROOFSRESPONSE']._serialized_end=1043
+  _globals['_AUDITORSERVICE']._serialized_start=1046
+  _globals['_AUDITORSERVICE']._serialized_end=1409
 # @@protoc_insertion_point(module_scope)

@@ -327,6 +327,99 @@ class ListAccessesResponse(_message.Message):
 Global___ListAccessesResponse: _TypeAlias = ListAccessesResponse  # noqa: Y015
 
 @_typing.final
+class ReadNodeLedgerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELLO_FIELD_NUMBER: _builtins.int
+    SLICE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """Entries with numbers above this one."""
+    limit: _builtins.int
+    @_builtins.property
+    def hello(self) -> _statement_pb2.Envelope:
+        """For the node: `broker` is its root, `reply_key` is set."""
+
+    @_builtins.property
+    def slice(self) -> _statement_pb2.Slice: ...
+    def __init__(
+        self,
+        *,
+        hello: _statement_pb2.Envelope | None = ...,
+        slice: _statement_pb2.Slice | None = ...,
+        after: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "slice", b"slice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "hello", b"hello", "limit", b"limit", "slice", b"slice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadNodeLedgerRequest: _TypeAlias = ReadNodeLedgerRequest  # noqa: Y015
+
+@_typing.final
+class ReadNodeLedgerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_FIELD_NUMBER: _builtins.int
+    sealed: _builtins.bytes
+    """A SliceLedger, sealed to the hello's reply_key."""
+    def __init__(
+        self,
+        *,
+        sealed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadNodeLedgerResponse: _TypeAlias = ReadNodeLedgerResponse  # noqa: Y015
+
+@_typing.final
+class SliceLedger(_message.Message):
+    """Entries of one slice's chain in a node's ledger, as its guardian may see them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    PROOFS_FIELD_NUMBER: _builtins.int
+    CHAIN_END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.LedgerLeaf]:
+        """In the order of their numbers. `leaf` is empty where it was erased, or is another guardian's business."""
+
+    @_builtins.property
+    def checkpoint(self) -> _ledger_pb2.SignedCheckpoint: ...
+    @_builtins.property
+    def proofs(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.InclusionProof]:
+        """One for each entry, against the checkpoint."""
+
+    @_builtins.property
+    def chain_end(self) -> _statement_pb2.Envelope:
+        """Envelope of a ChainEnd by the node, about the greeting that asked."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_ledger_pb2.LedgerLeaf] | None = ...,
+        checkpoint: _ledger_pb2.SignedCheckpoint | None = ...,
+        proofs: _abc.Iterable[_ledger_pb2.InclusionProof] | None = ...,
+        chain_end: _statement_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chain_end", b"chain_end", "checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_end", b"chain_end", "checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SliceLedger: _TypeAlias = SliceLedger  # noqa: Y015
+
+@_typing.final
 class ListInboxRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

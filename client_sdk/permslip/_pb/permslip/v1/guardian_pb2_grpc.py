@@ -59,6 +59,11 @@ class GuardianServiceStub(object):
                 request_serializer=permslip_dot_v1_dot_guardian__pb2.ListAccessesRequest.SerializeToString,
                 response_deserializer=permslip_dot_v1_dot_guardian__pb2.ListAccessesResponse.FromString,
                 _registered_method=True)
+        self.ReadNodeLedger = channel.unary_unary(
+                '/permslip.v1.GuardianService/ReadNodeLedger',
+                request_serializer=permslip_dot_v1_dot_guardian__pb2.ReadNodeLedgerRequest.SerializeToString,
+                response_deserializer=permslip_dot_v1_dot_guardian__pb2.ReadNodeLedgerResponse.FromString,
+                _registered_method=True)
         self.ListInbox = channel.unary_unary(
                 '/permslip.v1.GuardianService/ListInbox',
                 request_serializer=permslip_dot_v1_dot_guardian__pb2.ListInboxRequest.SerializeToString,
@@ -105,6 +110,14 @@ class GuardianServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadNodeLedger(self, request, context):
+        """What a node's own ledger says about one of the caller's slices, chained and proved. The broker carries it and
+        cannot read it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListInbox(self, request, context):
         """Access requests addressed to the caller.
         """
@@ -139,6 +152,11 @@ def add_GuardianServiceServicer_to_server(servicer, server):
                     servicer.ListAccesses,
                     request_deserializer=permslip_dot_v1_dot_guardian__pb2.ListAccessesRequest.FromString,
                     response_serializer=permslip_dot_v1_dot_guardian__pb2.ListAccessesResponse.SerializeToString,
+            ),
+            'ReadNodeLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadNodeLedger,
+                    request_deserializer=permslip_dot_v1_dot_guardian__pb2.ReadNodeLedgerRequest.FromString,
+                    response_serializer=permslip_dot_v1_dot_guardian__pb2.ReadNodeLedgerResponse.SerializeToString,
             ),
             'ListInbox': grpc.unary_unary_rpc_method_handler(
                     servicer.ListInbox,
@@ -281,6 +299,33 @@ class GuardianService(object):
             '/permslip.v1.GuardianService/ListAccesses',
             permslip_dot_v1_dot_guardian__pb2.ListAccessesRequest.SerializeToString,
             permslip_dot_v1_dot_guardian__pb2.ListAccessesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadNodeLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/permslip.v1.GuardianService/ReadNodeLedger',
+            permslip_dot_v1_dot_guardian__pb2.ReadNodeLedgerRequest.SerializeToString,
+            permslip_dot_v1_dot_guardian__pb2.ReadNodeLedgerResponse.FromString,
             options,
             channel_credentials,
             insecure,

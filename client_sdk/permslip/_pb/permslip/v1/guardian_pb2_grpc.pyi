@@ -43,6 +43,10 @@ class GuardianServiceStub:
     """Grants the caller signed or may revoke."""
     ListAccesses: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.ListAccessesRequest, _guardian_pb2.ListAccessesResponse]
     """Every ledger entry about the caller's slices, chained, with proofs."""
+    ReadNodeLedger: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.ReadNodeLedgerRequest, _guardian_pb2.ReadNodeLedgerResponse]
+    """What a node's own ledger says about one of the caller's slices, chained and proved. The broker carries it and
+    cannot read it.
+    """
     ListInbox: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.ListInboxRequest, _guardian_pb2.ListInboxResponse]
     """Access requests addressed to the caller."""
 
@@ -61,6 +65,10 @@ class GuardianServiceAsyncStub(GuardianServiceStub):
     """Grants the caller signed or may revoke."""
     ListAccesses: _aio.UnaryUnaryMultiCallable[_guardian_pb2.ListAccessesRequest, _guardian_pb2.ListAccessesResponse]  # type: ignore[assignment]
     """Every ledger entry about the caller's slices, chained, with proofs."""
+    ReadNodeLedger: _aio.UnaryUnaryMultiCallable[_guardian_pb2.ReadNodeLedgerRequest, _guardian_pb2.ReadNodeLedgerResponse]  # type: ignore[assignment]
+    """What a node's own ledger says about one of the caller's slices, chained and proved. The broker carries it and
+    cannot read it.
+    """
     ListInbox: _aio.UnaryUnaryMultiCallable[_guardian_pb2.ListInboxRequest, _guardian_pb2.ListInboxResponse]  # type: ignore[assignment]
     """Access requests addressed to the caller."""
 
@@ -106,6 +114,16 @@ class GuardianServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_guardian_pb2.ListAccessesResponse, _abc.Awaitable[_guardian_pb2.ListAccessesResponse]]:
         """Every ledger entry about the caller's slices, chained, with proofs."""
+
+    @_abc_1.abstractmethod
+    def ReadNodeLedger(
+        self,
+        request: _guardian_pb2.ReadNodeLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardian_pb2.ReadNodeLedgerResponse, _abc.Awaitable[_guardian_pb2.ReadNodeLedgerResponse]]:
+        """What a node's own ledger says about one of the caller's slices, chained and proved. The broker carries it and
+        cannot read it.
+        """
 
     @_abc_1.abstractmethod
     def ListInbox(

@@ -566,11 +566,8 @@ class SliceHead(_message.Message):
     SLICE_FIELD_NUMBER: _builtins.int
     SLICE_SEQ_FIELD_NUMBER: _builtins.int
     LEAF_HASH_FIELD_NUMBER: _builtins.int
-    SEALED_CHAIN_END_FIELD_NUMBER: _builtins.int
     slice_seq: _builtins.int
     leaf_hash: _builtins.bytes
-    sealed_chain_end: _builtins.bytes
-    """Envelope of a ChainEnd by the node, sealed to the caller."""
     @_builtins.property
     def slice(self) -> _statement_pb2.Slice: ...
     def __init__(
@@ -579,11 +576,10 @@ class SliceHead(_message.Message):
         slice: _statement_pb2.Slice | None = ...,
         slice_seq: _builtins.int = ...,
         leaf_hash: _builtins.bytes = ...,
-        sealed_chain_end: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["slice", b"slice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf_hash", b"leaf_hash", "sealed_chain_end", b"sealed_chain_end", "slice", b"slice", "slice_seq", b"slice_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf_hash", b"leaf_hash", "slice", b"slice", "slice_seq", b"slice_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

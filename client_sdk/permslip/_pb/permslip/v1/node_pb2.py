@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from permslip._pb.permslip.v1 import auditor_pb2 as permslip_dot_v1_dot_auditor__pb2
+from permslip._pb.permslip.v1 import guardian_pb2 as permslip_dot_v1_dot_guardian__pb2
 from permslip._pb.permslip.v1 import ledger_pb2 as permslip_dot_v1_dot_ledger__pb2
 from permslip._pb.permslip.v1 import provider_pb2 as permslip_dot_v1_dot_provider__pb2
 from permslip._pb.permslip.v1 import rules_pb2 as permslip_dot_v1_dot_rules__pb2
@@ -30,7 +31,7 @@ from permslip._pb.permslip.v1 import session_pb2 as permslip_dot_v1_dot_session_
 from permslip._pb.permslip.v1 import statement_pb2 as permslip_dot_v1_dot_statement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16permslip/v1/node.proto\x12\x0bpermslip.v1\x1a\x19permslip/v1/auditor.proto\x1a\x18permslip/v1/ledger.proto\x1a\x1apermslip/v1/provider.proto\x1a\x17permslip/v1/rules.proto\x1a\x19permslip/v1/session.proto\x1a\x1bpermslip/v1/statement.proto\"@\n\rAttachRequest\x12/\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x16.permslip.v1.NodeFrameB\x07\xea\xe6%\x03\x18\x80\x08\"\xfa\x02\n\tNodeFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.permslip.v1.NodeHelloH\x00\x12*\n\x05lease\x18\x02 \x01(\x0b\x32\x19.permslip.v1.LeaseRequestH\x00\x12%\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x13.permslip.v1.AnswerH\x00\x12*\n\tstatement\x18\x04 \x01(\x0b\x32\x15.permslip.v1.EnvelopeH\x00\x12\'\n\x04link\x18\x05 \x01(\x0b\x32\x17.permslip.v1.LinkResultH\x00\x12\x36\n\x0c\x63ontribution\x18\x06 \x01(\x0b\x32\x1e.permslip.v1.ContributionReplyH\x00\x12/\n\x0b\x63osignature\x18\x07 \x01(\x0b\x32\x18.permslip.v1.CosignatureH\x00\x12*\n\x06ledger\x18\x08 \x01(\x0b\x32\x18.permslip.v1.LedgerReplyH\x00\x42\x07\n\x05\x66rame\"\x81\x01\n\tNodeHello\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\'\n\x08key_cert\x18\x02 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x13\n\x0bpushes_held\x18\x03 \x01(\x04\x12\x10\n\x08max_open\x18\x04 \x01(\r\"@\n\x0cLeaseRequest\x12\x1b\n\x0blease_nonce\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x13\n\x0bpushes_held\x18\x02 \x01(\x04\"n\n\nLinkResult\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12 \n\x0fsealed_response\x18\x02 \x01(\x0c\x42\x07\xea\xe6%\x03\x10\x80@\x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.permslip.v1.Refusal\"Z\n\x0b\x43osignature\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x16\n\x05lines\x18\x02 \x01(\x0c\x42\x07\xea\xe6%\x03\x10\x80 \x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.permslip.v1.Refusal\"\xf2\x02\n\x0bLedgerReply\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x38\n\ncheckpoint\x18\x02 \x01(\x0b\x32\".permslip.v1.GetCheckpointResponseH\x00\x12\x34\n\x07\x65ntries\x18\x03 \x01(\x0b\x32!.permslip.v1.FetchEntriesResponseH\x00\x12:\n\nstatements\x18\x04 \x01(\x0b\x32$.permslip.v1.FetchStatementsResponseH\x00\x12\x30\n\x06proofs\x18\x05 \x01(\x0b\x32\x1e.permslip.v1.GetProofsResponseH\x00\x12\'\n\x07refusal\x18\x06 \x01(\x0b\x32\x14.permslip.v1.RefusalH\x00\x12,\n\nslice_head\x18\x07 \x01(\x0b\x32\x16.permslip.v1.SliceHeadH\x00\x12\x0c\n\x04last\x18\x08 \x01(\x08\x42\x07\n\x05reply\":\n\x0e\x41ttachResponse\x12(\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x18.permslip.v1.BrokerFrame\"\x8f\x05\n\x0b\x42rokerFrame\x12+\n\tchallenge\x18\x01 \x01(\x0b\x32\x16.permslip.v1.ChallengeH\x00\x12-\n\x07welcome\x18\x02 \x01(\x0b\x32\x1a.permslip.v1.AttachWelcomeH\x00\x12)\n\x05query\x18\x03 \x01(\x0b\x32\x18.permslip.v1.RoutedQueryH\x00\x12%\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x13.permslip.v1.CreditH\x00\x12%\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x13.permslip.v1.CancelH\x00\x12!\n\x04push\x18\x06 \x01(\x0b\x32\x11.permslip.v1.PushH\x00\x12%\n\x04tick\x18\x07 \x01(\x0b\x32\x15.permslip.v1.EnvelopeH\x00\x12\x33\n\x0b\x65ndorsement\x18\x08 \x01(\x0b\x32\x1c.permslip.v1.EndorsementCallH\x00\x12(\n\x04link\x18\t \x01(\x0b\x32\x18.permslip.v1.LinkForwardH\x00\x12\x37\n\x0c\x63ontribution\x18\n \x01(\x0b\x32\x1f.permslip.v1.RoutedContributionH\x00\x12\x32\n\ncheckpoint\x18\x0b \x01(\x0b\x32\x1c.permslip.v1.CheckpointOfferH\x00\x12)\n\x06ledger\x18\x0c \x01(\x0b\x32\x17.permslip.v1.LedgerCallH\x00\x12)\n\x08\x64raining\x18\r \x01(\x0b\x32\x15.permslip.v1.DrainingH\x00\x12\x36\n\x10statement_result\x18\x0e \x01(\x0b\x32\x1a.permslip.v1.DepositResultH\x00\x42\x07\n\x05\x66rame\"L\n\rAttachWelcome\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\npush_count\x18\x02 \x01(\x04\x12\x16\n\x0einitial_credit\x18\x03 \x01(\x04\"}\n\x0bRoutedQuery\x12$\n\x05query\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\r\x12$\n\x05\x63hain\x18\x04 \x03(\x0b\x32\x15.permslip.v1.Envelope\"\x89\x01\n\x12RoutedContribution\x12+\n\x0c\x63ontribution\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\r\x12\"\n\x0esealed_content\x18\x04 \x01(\x0c\x42\n\xea\xe6%\x06\x10\x80\x80\x04 \x01\"x\n\x04Push\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\x04\x12(\n\tstatement\x18\x03 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12$\n\x05\x63hain\x18\x04 \x03(\x0b\x32\x15.permslip.v1.Envelope\"t\n\x0f\x45ndorsementCall\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12*\n\x0b\x64\x65legations\x18\x02 \x03(\x0b\x32\x15.permslip.v1.Envelope\x12\x0f\n\x07renewal\x18\x03 \x01(\x08\">\n\x0bLinkForward\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x16\n\x0esealed_request\x18\x02 \x01(\x0c\"x\n\x0f\x43heckpointOffer\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.permslip.v1.SignedCheckpoint\x12\x32\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x1d.permslip.v1.ConsistencyProof\"\xb9\x02\n\nLedgerCall\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x37\n\ncheckpoint\x18\x02 \x01(\x0b\x32!.permslip.v1.GetCheckpointRequestH\x00\x12\x33\n\x07\x65ntries\x18\x03 \x01(\x0b\x32 .permslip.v1.FetchEntriesRequestH\x00\x12\x39\n\nstatements\x18\x04 \x01(\x0b\x32#.permslip.v1.FetchStatementsRequestH\x00\x12/\n\x06proofs\x18\x05 \x01(\x0b\x32\x1d.permslip.v1.GetProofsRequestH\x00\x12\x30\n\nslice_head\x18\x06 \x01(\x0b\x32\x1a.permslip.v1.SliceHeadCallH\x00\x42\x06\n\x04\x63\x61ll\"X\n\rSliceHeadCall\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12!\n\x05slice\x18\x02 \x01(\x0b\x32\x12.permslip.v1.Slice2T\n\x0bNodeService\x12\x45\n\x06\x41ttach\x12\x1a.permslip.v1.AttachRequest\x1a\x1b.permslip.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16permslip/v1/node.proto\x12\x0bpermslip.v1\x1a\x19permslip/v1/auditor.proto\x1a\x1apermslip/v1/guardian.proto\x1a\x18permslip/v1/ledger.proto\x1a\x1apermslip/v1/provider.proto\x1a\x17permslip/v1/rules.proto\x1a\x19permslip/v1/session.proto\x1a\x1bpermslip/v1/statement.proto\"@\n\rAttachRequest\x12/\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x16.permslip.v1.NodeFrameB\x07\xea\xe6%\x03\x18\x80\x08\"\xfa\x02\n\tNodeFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.permslip.v1.NodeHelloH\x00\x12*\n\x05lease\x18\x02 \x01(\x0b\x32\x19.permslip.v1.LeaseRequestH\x00\x12%\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x13.permslip.v1.AnswerH\x00\x12*\n\tstatement\x18\x04 \x01(\x0b\x32\x15.permslip.v1.EnvelopeH\x00\x12\'\n\x04link\x18\x05 \x01(\x0b\x32\x17.permslip.v1.LinkResultH\x00\x12\x36\n\x0c\x63ontribution\x18\x06 \x01(\x0b\x32\x1e.permslip.v1.ContributionReplyH\x00\x12/\n\x0b\x63osignature\x18\x07 \x01(\x0b\x32\x18.permslip.v1.CosignatureH\x00\x12*\n\x06ledger\x18\x08 \x01(\x0b\x32\x18.permslip.v1.LedgerReplyH\x00\x42\x07\n\x05\x66rame\"\x81\x01\n\tNodeHello\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\'\n\x08key_cert\x18\x02 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x13\n\x0bpushes_held\x18\x03 \x01(\x04\x12\x10\n\x08max_open\x18\x04 \x01(\r\"@\n\x0cLeaseRequest\x12\x1b\n\x0blease_nonce\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x13\n\x0bpushes_held\x18\x02 \x01(\x04\"n\n\nLinkResult\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12 \n\x0fsealed_response\x18\x02 \x01(\x0c\x42\x07\xea\xe6%\x03\x10\x80@\x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.permslip.v1.Refusal\"Z\n\x0b\x43osignature\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x16\n\x05lines\x18\x02 \x01(\x0c\x42\x07\xea\xe6%\x03\x10\x80 \x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.permslip.v1.Refusal\"\xed\x02\n\x0bLedgerReply\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x38\n\ncheckpoint\x18\x02 \x01(\x0b\x32\".permslip.v1.GetCheckpointResponseH\x00\x12\x34\n\x07\x65ntries\x18\x03 \x01(\x0b\x32!.permslip.v1.FetchEntriesResponseH\x00\x12:\n\nstatements\x18\x04 \x01(\x0b\x32$.permslip.v1.FetchStatementsResponseH\x00\x12\x30\n\x06proofs\x18\x05 \x01(\x0b\x32\x1e.permslip.v1.GetProofsResponseH\x00\x12\'\n\x07refusal\x18\x06 \x01(\x0b\x32\x14.permslip.v1.RefusalH\x00\x12!\n\x0csealed_slice\x18\t \x01(\x0c\x42\t\xea\xe6%\x05\x10\x80\x80\x80\x02H\x00\x12\x0c\n\x04last\x18\x08 \x01(\x08\x42\x07\n\x05replyJ\x04\x08\x07\x10\x08\":\n\x0e\x41ttachResponse\x12(\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x18.permslip.v1.BrokerFrame\"\x8f\x05\n\x0b\x42rokerFrame\x12+\n\tchallenge\x18\x01 \x01(\x0b\x32\x16.permslip.v1.ChallengeH\x00\x12-\n\x07welcome\x18\x02 \x01(\x0b\x32\x1a.permslip.v1.AttachWelcomeH\x00\x12)\n\x05query\x18\x03 \x01(\x0b\x32\x18.permslip.v1.RoutedQueryH\x00\x12%\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x13.permslip.v1.CreditH\x00\x12%\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x13.permslip.v1.CancelH\x00\x12!\n\x04push\x18\x06 \x01(\x0b\x32\x11.permslip.v1.PushH\x00\x12%\n\x04tick\x18\x07 \x01(\x0b\x32\x15.permslip.v1.EnvelopeH\x00\x12\x33\n\x0b\x65ndorsement\x18\x08 \x01(\x0b\x32\x1c.permslip.v1.EndorsementCallH\x00\x12(\n\x04link\x18\t \x01(\x0b\x32\x18.permslip.v1.LinkForwardH\x00\x12\x37\n\x0c\x63ontribution\x18\n \x01(\x0b\x32\x1f.permslip.v1.RoutedContributionH\x00\x12\x32\n\ncheckpoint\x18\x0b \x01(\x0b\x32\x1c.permslip.v1.CheckpointOfferH\x00\x12)\n\x06ledger\x18\x0c \x01(\x0b\x32\x17.permslip.v1.LedgerCallH\x00\x12)\n\x08\x64raining\x18\r \x01(\x0b\x32\x15.permslip.v1.DrainingH\x00\x12\x36\n\x10statement_result\x18\x0e \x01(\x0b\x32\x1a.permslip.v1.DepositResultH\x00\x42\x07\n\x05\x66rame\"L\n\rAttachWelcome\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\npush_count\x18\x02 \x01(\x04\x12\x16\n\x0einitial_credit\x18\x03 \x01(\x04\"}\n\x0bRoutedQuery\x12$\n\x05query\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\r\x12$\n\x05\x63hain\x18\x04 \x03(\x0b\x32\x15.permslip.v1.Envelope\"\x89\x01\n\x12RoutedContribution\x12+\n\x0c\x63ontribution\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\r\x12\"\n\x0esealed_content\x18\x04 \x01(\x0c\x42\n\xea\xe6%\x06\x10\x80\x80\x04 \x01\"x\n\x04Push\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\x04\x12(\n\tstatement\x18\x03 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12$\n\x05\x63hain\x18\x04 \x03(\x0b\x32\x15.permslip.v1.Envelope\"t\n\x0f\x45ndorsementCall\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.permslip.v1.Envelope\x12*\n\x0b\x64\x65legations\x18\x02 \x03(\x0b\x32\x15.permslip.v1.Envelope\x12\x0f\n\x07renewal\x18\x03 \x01(\x08\">\n\x0bLinkForward\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x16\n\x0esealed_request\x18\x02 \x01(\x0c\"x\n\x0f\x43heckpointOffer\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.permslip.v1.SignedCheckpoint\x12\x32\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x1d.permslip.v1.ConsistencyProof\"\xbc\x02\n\nLedgerCall\x12\x17\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x42\x06\xea\xe6%\x02\x08\x10\x12\x37\n\ncheckpoint\x18\x02 \x01(\x0b\x32!.permslip.v1.GetCheckpointRequestH\x00\x12\x33\n\x07\x65ntries\x18\x03 \x01(\x0b\x32 .permslip.v1.FetchEntriesRequestH\x00\x12\x39\n\nstatements\x18\x04 \x01(\x0b\x32#.permslip.v1.FetchStatementsRequestH\x00\x12/\n\x06proofs\x18\x05 \x01(\x0b\x32\x1d.permslip.v1.GetProofsRequestH\x00\x12\x33\n\x05slice\x18\x06 \x01(\x0b\x32\".permslip.v1.ReadNodeLedgerRequestH\x00\x42\x06\n\x04\x63\x61ll2T\n\x0bNodeService\x12\x45\n\x06\x41ttach\x12\x1a.permslip.v1.AttachRequest\x1a\x1b.permslip.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,48 +50,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COSIGNATURE'].fields_by_name['lines']._serialized_options = b'\352\346%\003\020\200 '
   _globals['_LEDGERREPLY'].fields_by_name['call_id']._loaded_options = None
   _globals['_LEDGERREPLY'].fields_by_name['call_id']._serialized_options = b'\352\346%\002\010\020'
+  _globals['_LEDGERREPLY'].fields_by_name['sealed_slice']._loaded_options = None
+  _globals['_LEDGERREPLY'].fields_by_name['sealed_slice']._serialized_options = b'\352\346%\005\020\200\200\200\002'
   _globals['_ROUTEDCONTRIBUTION'].fields_by_name['sealed_content']._loaded_options = None
   _globals['_ROUTEDCONTRIBUTION'].fields_by_name['sealed_content']._serialized_options = b'\352\346%\006\020\200\200\004 \001'
   _globals['_LINKFORWARD'].fields_by_name['call_id']._loaded_options = None
   _globals['_LINKFORWARD'].fields_by_name['call_id']._serialized_options = b'\352\346%\002\010\020'
   _globals['_LEDGERCALL'].fields_by_name['call_id']._loaded_options = None
   _globals['_LEDGERCALL'].fields_by_name['call_id']._serialized_options = b'\352\346%\002\010\020'
-  _globals['_ATTACHREQUEST']._serialized_start=201
-  _globals['_ATTACHREQUEST']._serialized_end=265
-  _globals['_NODEFRAME']._serialized_start=268
-  _globals['_NODEFRAME']._serialized_end=646
-  _globals['_NODEHELLO']._serialized_start=649
-  _globals['_NODEHELLO']._serialized_end=778
-  _globals['_LEASEREQUEST']._serialized_start=780
-  _globals['_LEASEREQUEST']._serialized_end=844
-  _globals['_LINKRESULT']._serialized_start=846
-  _globals['_LINKRESULT']._serialized_end=956
-  _globals['_COSIGNATURE']._serialized_start=958
-  _globals['_COSIGNATURE']._serialized_end=1048
-  _globals['_LEDGERREPLY']._serialized_start=1051
-  _globals['_LEDGERREPLY']._serialized_end=1421
-  _globals['_ATTACHRESPONSE']._serialized_start=1423
-  _globals['_ATTACHRESPONSE']._serialized_end=1481
-  _globals['_BROKERFRAME']._serialized_start=1484
-  _globals['_BROKERFRAME']._serialized_end=2139
-  _globals['_ATTACHWELCOME']._serialized_start=2141
-  _globals['_ATTACHWELCOME']._serialized_end=2217
-  _globals['_ROUTEDQUERY']._serialized_start=2219
-  _globals['_ROUTEDQUERY']._serialized_end=2344
-  _globals['_ROUTEDCONTRIBUTION']._serialized_start=2347
-  _globals['_ROUTEDCONTRIBUTION']._serialized_end=2484
-  _globals['_PUSH']._serialized_start=2486
-  _globals['_PUSH']._serialized_end=2606
-  _globals['_ENDORSEMENTCALL']._serialized_start=2608
-  _globals['_ENDORSEMENTCALL']._serialized_end=2724
-  _globals['_LINKFORWARD']._serialized_start=2726
-  _globals['_LINKFORWARD']._serialized_end=2788
-  _globals['_CHECKPOINTOFFER']._serialized_start=2790
-  _globals['_CHECKPOINTOFFER']._serialized_end=2910
-  _globals['_LEDGERCALL']._serialized_start=2913
-  _globals['_LEDGERCALL']._serialized_end=3226
-  _globals['_SLICEHEADCALL']._serialized_start=3228
-  _globals['_SLICEHEADCALL']._serialized_end=3316
-  _globals['_NODESERVICE']._serialized_start=3318
-  _globals['_NODESERVICE']._serialized_end=3402
+  _globals['_ATTACHREQUEST']._serialized_start=229
+  _globals['_ATTACHREQUEST']._serialized_end=293
+  _globals['_NODEFRAME']._serialized_start=296
+  _globals['_NODEFRAME']._serialized_end=674
+  _globals['_NODEHELLO']._serialized_start=677
+  _globals['_NODEHELLO']._serialized_end=806
+  _globals['_LEASEREQUEST']._serialized_start=808
+  _globals['_LEASEREQUEST']._serialized_end=872
+  _globals['_LINKRESULT']._serialized_start=874
+  _globals['_LINKRESULT']._serialized_end=984
+  _globals['_COSIGNATURE']._serialized_start=986
+  _globals['_COSIGNATURE']._serialized_end=1076
+  _globals['_LEDGERREPLY']._serialized_start=1079
+  _globals['_LEDGERREPLY']._serialized_end=1444
+  _globals['_ATTACHRESPONSE']._serialized_start=1446
+  _globals['_ATTACHRESPONSE']._serialized_end=1504
+  _globals['_BROKERFRAME']._serialized_start=1507
+  _globals['_BROKERFRAME']._serialized_end=2162
+  _globals['_ATTACHWELCOME']._serialized_start=2164
+  _globals['_ATTACHWELCOME']._serialized_end=2240
+  _globals['_ROUTEDQUERY']._serialized_start=2242
+  _globals['_ROUTEDQUERY']._serialized_end=2367
+  _globals['_ROUTEDCONTRIBUTION']._serialized_start=2370
+  _globals['_ROUTEDCONTRIBUTION']._serialized_end=2507
+  _globals['_PUSH']._serialized_start=2509
+  _globals['_PUSH']._serialized_end=2629
+  _globals['_ENDORSEMENTCALL']._serialized_start=2631
+  _globals['_ENDORSEMENTCALL']._serialized_end=2747
+  _globals['_LINKFORWARD']._serialized_start=2749
+  _globals['_LINKFORWARD']._serialized_end=2811
+  _globals['_CHECKPOINTOFFER']._serialized_start=2813
+  _globals['_CHECKPOINTOFFER']._serialized_end=2933
+  _globals['_LEDGERCALL']._serialized_start=2936
+  _globals['_LEDGERCALL']._serialized_end=3252
+  _globals['_NODESERVICE']._serialized_start=3254
+  _globals['_NODESERVICE']._serialized_end=3338
 # @@protoc_insertion_point(module_scope)

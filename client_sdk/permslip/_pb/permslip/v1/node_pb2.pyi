@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from permslip._pb.permslip.v1 import auditor_pb2 as _auditor_pb2
+from permslip._pb.permslip.v1 import guardian_pb2 as _guardian_pb2
 from permslip._pb.permslip.v1 import ledger_pb2 as _ledger_pb2
 from permslip._pb.permslip.v1 import provider_pb2 as _provider_pb2
 from permslip._pb.permslip.v1 import session_pb2 as _session_pb2
@@ -191,6 +192,9 @@ class Cosignature(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     size: _builtins.int
+    """Size that is cosigned; with a refusal the size of the last checkpoint that this node cosigned, from which it wants
+    the consistency proof.
+    """
     lines: _builtins.bytes
     """Signature lines of a C2SP note."""
     @_builtins.property
@@ -220,9 +224,11 @@ class LedgerReply(_message.Message):
     STATEMENTS_FIELD_NUMBER: _builtins.int
     PROOFS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
-    SLICE_HEAD_FIELD_NUMBER: _builtins.int
+    SEALED_SLICE_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     call_id: _builtins.bytes
+    sealed_slice: _builtins.bytes
+    """A SliceLedger, sealed to the guardian who asked."""
     last: _builtins.bool
     @_builtins.property
     def checkpoint(self) -> _auditor_pb2.GetCheckpointResponse: ...
@@ -234,10 +240,6 @@ class LedgerReply(_message.Message):
     def proofs(self) -> _auditor_pb2.GetProofsResponse: ...
     @_builtins.property
     def refusal(self) -> _session_pb2.Refusal: ...
-    @_builtins.property
-    def slice_head(self) -> _ledger_pb2.SliceHead:
-        """Sealed to a guardian: latest numbers of her slices."""
-
     def __init__(
         self,
         *,
@@ -247,14 +249,14 @@ class LedgerReply(_message.Message):
         statements: _auditor_pb2.FetchStatementsResponse | None = ...,
         proofs: _auditor_pb2.GetProofsResponse | None = ...,
         refusal: _session_pb2.Refusal | None = ...,
-        slice_head: _ledger_pb2.SliceHead | None = ...,
+        sealed_slice: _builtins.bytes = ...,
         last: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs", "refusal", b"refusal", "reply", b"reply", "slice_head", b"slice_head", "statements", b"statements"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs", "refusal", b"refusal", "reply", b"reply", "sealed_slice", b"sealed_slice", "statements", b"statements"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "checkpoint", b"checkpoint", "entries", b"entries", "last", b"last", "proofs", b"proofs", "refusal", b"refusal", "reply", b"reply", "slice_head", b"slice_head", "statements", b"statements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "checkpoint", b"checkpoint", "entries", b"entries", "last", b"last", "proofs", b"proofs", "refusal", b"refusal", "reply", b"reply", "sealed_slice", b"sealed_slice", "statements", b"statements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["checkpoint", "entries", "statements", "proofs", "refusal", "slice_head"]  # noqa: Y015
+    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["checkpoint", "entries", "statements", "proofs", "refusal", "sealed_slice"]  # noqa: Y015
     _WhichOneofArgType_reply: _TypeAlias = _typing.Literal["reply", b"reply"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reply) -> _WhichOneofReturnType_reply | None: ...
 
@@ -574,7 +576,7 @@ class LedgerCall(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     STATEMENTS_FIELD_NUMBER: _builtins.int
     PROOFS_FIELD_NUMBER: _builtins.int
-    SLICE_HEAD_FIELD_NUMBER: _builtins.int
+    SLICE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.bytes
     @_builtins.property
     def checkpoint(self) -> _auditor_pb2.GetCheckpointRequest: ...
@@ -585,8 +587,8 @@ class LedgerCall(_message.Message):
     @_builtins.property
     def proofs(self) -> _auditor_pb2.GetProofsRequest: ...
     @_builtins.property
-    def slice_head(self) -> Global___SliceHeadCall:
-        """Hello of a guardian who asks for her slice's latest number."""
+    def slice(self) -> _guardian_pb2.ReadNodeLedgerRequest:
+        """A guardian who asks for the entries about her slice."""
 
     def __init__(
         self,
@@ -596,40 +598,14 @@ class LedgerCall(_message.Message):
         entries: _auditor_pb2.FetchEntriesRequest | None = ...,
         statements: _auditor_pb2.FetchStatementsRequest | None = ...,
         proofs: _auditor_pb2.GetProofsRequest | None = ...,
-        slice_head: Global___SliceHeadCall | None = ...,
+        slice: _guardian_pb2.ReadNodeLedgerRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs", "slice_head", b"slice_head", "statements", b"statements"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs", "slice", b"slice", "statements", b"statements"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "call_id", b"call_id", "checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs", "slice_head", b"slice_head", "statements", b"statements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "call_id", b"call_id", "checkpoint", b"checkpoint", "entries", b"entries", "proofs", b"proofs", "slice", b"slice", "statements", b"statements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["checkpoint", "entries", "statements", "proofs", "slice_head"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["checkpoint", "entries", "statements", "proofs", "slice"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
 Global___LedgerCall: _TypeAlias = LedgerCall  # noqa: Y015
-
-@_typing.final
-class SliceHeadCall(_message.Message):
-    """The node answers with a ChainEnd, sealed to the hello's reply_key."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HELLO_FIELD_NUMBER: _builtins.int
-    SLICE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def hello(self) -> _statement_pb2.Envelope: ...
-    @_builtins.property
-    def slice(self) -> _statement_pb2.Slice: ...
-    def __init__(
-        self,
-        *,
-        hello: _statement_pb2.Envelope | None = ...,
-        slice: _statement_pb2.Slice | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "slice", b"slice"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "slice", b"slice"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SliceHeadCall: _TypeAlias = SliceHeadCall  # noqa: Y015
