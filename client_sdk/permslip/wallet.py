@@ -10,6 +10,7 @@ Rules:
 - Every change is written whole to a new file, flushed, and put in the old one's place, under a lock: neither a power
   cut nor two processes at once lose anything.
 - ``wallet.json`` carries a version, and is read strictly: an unknown key or a wrong type is an error that names it.
+  So does ``brokers.json``, which holds for each broker the highest number of a certificate that it has shown.
 
 Example::
 
@@ -40,6 +41,7 @@ __all__ = ["GivenGrant", "LinkedSlice", "Wallet"]
 _VERSION: Final = 1
 _KEY_FILE: Final = "wallet.key"
 _CONTENT_FILE: Final = "wallet.json"
+_BROKERS_FILE: Final = "brokers.json"
 _LOCK_FILE: Final = ".lock"
 _MAX_BYTES: Final = 16 << 20
 
@@ -244,6 +246,22 @@ class Wallet:
 
         self._change(marked)
 
+    def broker_seq(self, root: bytes) -> int:
+        """The highest number of a certificate that this broker has shown; 0 where none was seen.
+
+        Raises:
+            MalformedError: the file that remembers it is not what the format says.
+        """
+        return self._read_brokers().get(root.hex(), 0)
+
+    def saw_broker_seq(self, root: bytes, seq: int) -> None:
+        """Remember the number of a certificate, if it is higher: an earlier one is not believed any more."""
+        with self._locked():
+            known = self._read_brokers()
+            known[root.hex()] = max(seq, known.get(root.hex(), 0))
+            document = {"version": _VERSION, "brokers": known}
+            _write_whole(self.folder / _BROKERS_FILE, json.dumps(document, indent=1).encode())
+
     # ------------------------------------------------------------------------------------------ on disk
 
     def _change(self, change: Callable[[_Content], _Content]) -> None:
@@ -266,19 +284,20 @@ class Wallet:
         finally:
             os.close(descriptor)
 
+    def _read_brokers(self) -> dict[str, int]:
+        path = self.folder / _BROKERS_FILE
+        if not path.exists():
+            return {}
+        brokers = _read_document(path).get("brokers")
+        if not isinstance(brokers, dict) or not all(type(each) is int for each in brokers.values()):
+            raise MalformedError("expected numbers of certificates.", field=f"{path}: brokers", remedy=_RESTORE)
+        return brokers
+
     def _read(self) -> _Content:
         path = self.folder / _CONTENT_FILE
         if not path.exists():
             return _Content()
-        try:
-            raw = path.read_bytes()
-            document = json.loads(raw) if len(raw) <= _MAX_BYTES else None
-        except OSError as error:
-            raise MalformedError(f"cannot be read: {error.strerror}.", field=str(path)) from error
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict) or document.get("version") != _VERSION:
-            raise MalformedError(f"expected a wallet of version {_VERSION}.", field=str(path), remedy=_RESTORE)
+        document = _read_document(path)
         if set(document) != {"version", "slices", "grants"}:
             raise MalformedError("expected version, slices and grants.", field=str(path), remedy=_RESTORE)
         slices = _parsed(LinkedSlice, document["slices"], f"{path}: slices")
@@ -294,6 +313,19 @@ def _check_folder(path: Path) -> None:
         raise ConfigurationError(
             f"{path} is open to others, or not yours.", key="wallet", remedy=f"Make it yours alone: chmod 700 {path}"
         )
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+        document = json.loads(raw) if len(raw) <= _MAX_BYTES else None
+    except OSError as error:
+        raise MalformedError(f"cannot be read: {error.strerror}.", field=str(path)) from error
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("version") != _VERSION:
+        raise MalformedError(f"expected a wallet of version {_VERSION}.", field=str(path), remedy=_RESTORE)
+    return document
 
 
 def _write_whole(path: Path, content: bytes) -> None:

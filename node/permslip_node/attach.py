@@ -6,7 +6,8 @@ lease is fresh, which it cannot be before every push is held.
 
 Rules:
 
-- The broker proves to have the root key that the configuration pins. A server that cannot is left at once.
+- The broker proves to have the root key that the configuration pins. A server that cannot is left at once, and so is
+  one that shows an earlier certificate than this broker has shown before: its key may have been stolen.
 - One task reads, one writes, one asks for leases; pushes, calls for endorsement and confirmations are worked on beside
   them, each in its own order, so that none of them holds up a tick.
 - A tick that does not hold is dropped and logged; without ticks the lease runs out by itself.
@@ -31,7 +32,7 @@ import grpc
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import node_pb2, node_pb2_grpc, statement_pb2 as pb
-from permslip.errors import AuthorityError, ConfigurationError, MalformedError, PermslipError, UnavailableError
+from permslip.errors import ConfigurationError, MalformedError, PermslipError, UnavailableError
 from permslip.greeting import CONTRACT_VERSION, make_hello
 from permslip.hosting.logs import get_log
 from permslip.hosting.serving import channel_options, is_loopback
@@ -148,6 +149,7 @@ class Attachment:
             raise MalformedError(
                 f"expected {identity.federation!r}, got {challenge.federation!r}.", field="challenge.federation"
             )
+        # Raises unless the certificate is by the pinned root, and in time.
         hello = make_hello(
             challenge,
             broker=self._broker.root,
@@ -158,8 +160,7 @@ class Attachment:
         )
         cert = st.verify(st.KEY_CERT, challenge.broker_cert, federation=identity.federation)
         check_key_cert(cert.payload)
-        if self._node.clock() >= cert.payload.valid_until:
-            raise AuthorityError("the broker's certificate has ended.", remedy="Tell the broker's operator.")
+        await self._check_newest(cert.payload)
         own = node_pb2.NodeHello(
             hello=hello.envelope,
             key_cert=identity.cert.envelope,
@@ -168,6 +169,13 @@ class Attachment:
         )
         await call.write(node_pb2.AttachRequest(frames=[node_pb2.NodeFrame(hello=own)]))
         return cert
+
+    async def _check_newest(self, cert: pb.KeyCert) -> None:
+        memory, root = self._node.pushes.memory, self._broker.root
+        memory.of(root).check_cert(cert)
+        if cert.seq > memory.of(root).cert_seq:
+            await self._node.recording.aside(memory.write_cert, root, cert.seq)
+            memory.note_cert(root, cert.seq)
 
     def _welcomed(self, welcome: node_pb2.AttachWelcome) -> BrokerStream:
         if welcome.version != CONTRACT_VERSION:

@@ -27,14 +27,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, node_pb2, statement_pb2 as pb
 from permslip.errors import AuthorityError, MalformedError, UnavailableError
 from permslip.facts import check_admissible, subjects
 from permslip.grants import check_grant
-from permslip.hosting.database import reading, writing
+from permslip.hosting.database import writing
 from permslip.hosting.drafts import Draft
 from permslip.hosting.facts_projection import project
 from permslip.hosting.logs import get_log
@@ -42,6 +42,7 @@ from permslip.quantities import Millis, Position
 from permslip.reasons import Reason
 from permslip.statements import Signed
 from permslip_node import schema
+from permslip_node.broker_memory import BrokerMemory
 from permslip_node.identity import Identity
 from permslip_node.recording import OwnWord, Recording, statement_draft, write_outgoing
 
@@ -73,14 +74,11 @@ class Pushes:
         self._identity, self._engine, self._recording = identity, engine, recording
         self._stop, self._clock = stop, clock
         self._turn = asyncio.Lock()
-        state = schema.broker_state.c
-        with reading(engine) as connection:
-            rows = connection.execute(select(state.broker, state.pushes_held))
-            self._held = {bytes(row.broker): int(row.pushes_held) for row in rows}
+        self.memory = BrokerMemory(engine)
 
     def held(self, broker: bytes) -> int:
         """The greatest number up to which every push of this broker is held."""
-        return self._held.get(broker, 0)
+        return self.memory.of(broker).pushes_held
 
     async def take(self, broker: bytes, pushes: Sequence[node_pb2.Push]) -> None:
         """Take pushes in the order in which they came.
@@ -154,7 +152,7 @@ class Pushes:
             return
 
         def count(connection: Connection, _position: Position) -> None:
-            _advance(connection, broker, push.number)
+            self.memory.write_push(connection, broker, push.number)
 
         if kind is st.REVOCATION:
             await self._stop(signed.payload.target_id, _reason(self._recording, signed))
@@ -165,7 +163,7 @@ class Pushes:
             draft = self._recording.facts.draft(signed, push_number=push.number, also=count)
             # In order, one at a time: nothing that it was checked by can have changed.
             await self._recording.append(replace(draft, facts_position=None))
-        self._held[broker] = push.number
+        self.memory.note_push(broker, push.number)
         _log.info("push_held", number=push.number, kind=kind.name, id=signed.id.hex())
 
     def _check(self, signed: Signed[Any]) -> None:
@@ -277,24 +275,11 @@ class Pushes:
 
     async def _count_only(self, broker: bytes, number: int) -> None:
         await self._recording.aside(self._count, broker, number)
-        self._held[broker] = number
+        self.memory.note_push(broker, number)
 
     def _count(self, broker: bytes, number: int) -> None:
         with writing(self._engine) as connection:
-            _advance(connection, broker, number)
-
-
-def _advance(connection: Connection, broker: bytes, number: int) -> None:
-    """Every push up to this number is held."""
-    state = schema.broker_state
-    if number == 1:
-        connection.execute(insert(state).values(broker=broker, pushes_held=1))
-        return
-    moved = connection.execute(
-        update(state).where(state.c.broker == broker, state.c.pushes_held == number - 1).values(pushes_held=number)
-    )
-    if moved.rowcount != 1:
-        raise UnavailableError(f"push {number} does not follow the last one that is held.", remedy="Attach again.")
+            self.memory.write_push(connection, broker, number)
 
 
 def _write_veto(connection: Connection, grant: pb.Grant, revocation: pb.Revocation, now: Millis) -> None:

@@ -13,7 +13,7 @@ Beside the ledger (:mod:`permslip.hosting.schema`) and the recorded statements (
 ``record_old``     versions of records that newer ones replaced
 ``import_run``     how far an interrupted import came
 ``import_report``  what each finished import read, stored and left out
-``broker_state``   broker root → greatest number up to which every push is held
+``broker_state``   broker root → greatest number up to which every push is held; what must not become less
 ``outgoing``       statements that a broker has not confirmed yet
 ``use_count``      grant or delegation → uses debited
 ``charged_query``  queries under grants that are limited in uses: what each cost, and whether any byte left
@@ -216,6 +216,13 @@ broker_state: Final = Table(
     METADATA,
     _key("broker"),
     _number("pushes_held"),
+    # The highest number among the certificates that it has shown.
+    _number("cert_seq"),
+    # Of its ledger, as of the last push: more may have been seen since.
+    _number("ledger_size"),
+    # The push numbered pushes_held: id of its statement, and its position in the broker's ledger. NULL: not noted.
+    Column("last_push", LargeBinary),
+    _number("last_position"),
 )
 
 outgoing: Final = Table(

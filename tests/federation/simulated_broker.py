@@ -178,6 +178,10 @@ class SimulatedBroker:
 
     # ------------------------------------------------------------------------------- what a test does
 
+    def shows(self, organization: Organization) -> None:
+        """Greet and sign ticks with these keys from now on."""
+        self.organization, self.presents, self.tick_key = organization, organization.cert.envelope, organization.key
+
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until something holds; looked at whenever anything arrives."""
         while not holds():

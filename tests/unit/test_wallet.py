@@ -181,3 +181,25 @@ def test_a_value_of_a_wrong_type_is_named(folder: Path, name: str, value: object
 
     with pytest.raises(MalformedError, match=rf"slices\[0\]\.{name}"):
         Wallet.open(folder)
+
+
+def test_a_broker_s_number_never_falls_and_is_there_when_it_is_opened_again(folder: Path) -> None:
+    wallet = Wallet.create(folder)
+    assert wallet.broker_seq(b"b" * 32) == 0
+
+    wallet.saw_broker_seq(b"b" * 32, 3)
+    wallet.saw_broker_seq(b"b" * 32, 2)
+    wallet.saw_broker_seq(b"o" * 32, 1)
+
+    again = Wallet.open(folder)
+    assert (again.broker_seq(b"b" * 32), again.broker_seq(b"o" * 32)) == (3, 1)
+    assert stat.S_IMODE((folder / "brokers.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["rubbish", '{"version": 1}', '{"version": 1, "brokers": {"00": "x"}}'])
+def test_a_file_of_brokers_that_is_no_such_file_is_an_error_that_names_it(folder: Path, content: str) -> None:
+    wallet = Wallet.create(folder)
+    (folder / "brokers.json").write_text(content)
+
+    with pytest.raises(MalformedError, match=r"brokers\.json"):
+        wallet.broker_seq(b"b" * 32)

@@ -88,9 +88,8 @@ class AsyncGuardianClient:
             keys = wallet.keys
         server = server_of(broker, broker_root, federation, operator, os.fspath(tls_ca) if tls_ca else None)
         self.wallet = wallet
-        self._session = Session(
-            server, identify(keys, None, federation=federation, passphrase=passphrase), timeout or Timeout(), now
-        )
+        identity = identify(keys, None, federation=federation, passphrase=passphrase)
+        self._session = Session(server, identity, timeout or Timeout(), now, seen=wallet)
         self._reader = Reader(self._session, max_open=_MAX_OPEN)
         self._granting = Granting(self._session, self._reader, wallet)
 

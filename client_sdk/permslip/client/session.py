@@ -2,7 +2,8 @@
 
 Rules:
 
-- The broker is the one whose root key is pinned; its certificate is checked each time a challenge comes.
+- The broker is the one whose root key is pinned; its certificate is checked each time a challenge comes. One with a
+  lower number than was seen before is refused: its key may be one that was stolen and replaced.
 - A call that no broker answered is made again with jittered back-off until the time to connect is over. That is safe:
   every change is idempotent by the statement's id.
 - What is known of organizations is asked for by root, kept, and asked for again after a while, and when somebody signs
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -38,7 +39,7 @@ from permslip.greeting import make_hello
 from permslip.quantities import Millis
 from permslip.standing import check_key_cert
 
-__all__ = ["Session", "backoff", "system_clock"]
+__all__ = ["SeenCertificates", "Session", "backoff", "system_clock"]
 
 _Stub: TypeAlias = Callable[[grpc.aio.Channel], Any]
 _MakePage: TypeAlias = Callable[[pb.Envelope, session_pb2.Page], Message]
@@ -61,6 +62,29 @@ def backoff(attempt: int, *, least: float = 0.0) -> float:
     return max(least, random.uniform(0, most))  # noqa: S311  # spreads attempts, keeps no secret
 
 
+class SeenCertificates(Protocol):
+    """Remembers the highest number of a certificate that each broker has shown."""
+
+    def broker_seq(self, root: bytes) -> int:
+        """The highest number; 0 where none was seen."""
+
+    def saw_broker_seq(self, root: bytes, seq: int) -> None:
+        """Remember it if it is higher."""
+
+
+class _SeenHere:
+    """As long as the session lasts, where there is no place to keep it longer."""
+
+    def __init__(self) -> None:
+        self._seqs: dict[bytes, int] = {}
+
+    def broker_seq(self, root: bytes) -> int:
+        return self._seqs.get(root, 0)
+
+    def saw_broker_seq(self, root: bytes, seq: int) -> None:
+        self._seqs[root] = max(seq, self.broker_seq(root))
+
+
 class Session:
     """One broker, one identity.
 
@@ -69,12 +93,19 @@ class Session:
         identity: as whom to call.
         timeout: how long to wait.
         now: the clock.
+        seen: remembers the broker's certificates beyond this session.
     """
 
     def __init__(
-        self, server: Server, identity: Identity, timeout: Timeout, now: Callable[[], Millis] = system_clock
+        self,
+        server: Server,
+        identity: Identity,
+        timeout: Timeout,
+        now: Callable[[], Millis] = system_clock,
+        seen: SeenCertificates | None = None,
     ) -> None:
         self.server, self.identity, self.timeout, self.now = server, identity, timeout, now
+        self._seen: SeenCertificates = _SeenHere() if seen is None else seen
         self.channels = Channels(server)
         self.directory = Directory(federation=server.federation, operator=server.operator)
         self._asked_at: dict[bytes, float] = {}
@@ -148,7 +179,8 @@ class Session:
             fresh: make a new one, even if the last is young enough.
 
         Raises:
-            KeyRejectedError: the server is another broker than the pinned one, or its certificate has ended.
+            KeyRejectedError: the server is another broker than the pinned one, or its certificate has ended or is an
+                earlier one than it has shown before.
         """
         kept = self._greeting
         if not fresh and kept is not None and self.now() - kept.payload.created_at < _HELLO_FRESH:
@@ -282,4 +314,13 @@ class Session:
                 remedy="Check this machine's clock; else tell the broker's operator.",
             )
         if cert.root == self.server.broker_root:
+            newest = self._seen.broker_seq(cert.root)
+            if cert.seq < newest:
+                raise KeyRejectedError(
+                    f"expected the broker's certificate number {newest} or a later one, got number {cert.seq}: "
+                    "its earlier keys are worth nothing.",
+                    remedy="Do not use it: somebody may have stolen an earlier key. Tell the broker's operator.",
+                )
+            if cert.seq > newest:
+                self._seen.saw_broker_seq(cert.root, cert.seq)
             self._broker_key = cert.signing_key

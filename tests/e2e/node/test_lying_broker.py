@@ -244,6 +244,22 @@ async def test_server_that_is_another_broker_is_left_at_once(world: World) -> No
         await world.broker.attached()
 
 
+async def test_earlier_certificate_of_the_broker_is_refused_also_after_a_restart(world: World) -> None:
+    stolen = world.broker.organization
+    newer = stolen.rotated(now=world.clock())
+    world.broker.shows(newer)
+    async with world.attached():
+        pass
+    world.broker.shows(stolen)
+    streams, dials = len(world.broker.streams), world.broker.dials
+    async with world.school.running():
+        await world.broker.dialled(dials + 2)
+        assert len(world.broker.streams) == streams
+        world.broker.shows(newer)
+        await world.broker.attached(streams + 1)
+        await world.broker.fresh()
+
+
 async def test_key_supplied_in_place_of_the_nodes_at_linking_is_refused_by_the_guardian(world: World) -> None:
     world.school.learner("604822")
     slip = world.school.slip("604822").slip

@@ -443,6 +443,12 @@ class SimulatedBroker(
         following = end.to_bytes(4, "big") if end < len(self.world.grants) else b""
         return provider_pb2.ListGrantsResponse(grants=self.world.grants[start:end], next_page=following)
 
+    async def ListConsents(
+        self, request: guardian_pb2.ListConsentsRequest, context: Any
+    ) -> guardian_pb2.ListConsentsResponse:
+        self._greeted(request.hello)
+        return guardian_pb2.ListConsentsResponse()
+
     async def Exchange(self, requests: Any, context: Any) -> AsyncIterator[provider_pb2.ExchangeResponse]:
         first = await anext(requests)
         self._greeted(first.calls[0].hello)
@@ -502,7 +508,7 @@ class SimulatedBroker(
     async def _unused(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "real processes serve this")
 
-    Deposit = DepositConsent = ListConsents = ListAccesses = ListInbox = _unused
+    Deposit = DepositConsent = ListAccesses = ListInbox = _unused
 
     async def Revoke(
         self, request: guardian_pb2.RevokeRequest, context: Any

@@ -32,7 +32,7 @@ from permslip.grant_views import view_of
 from permslip.keyformat import PrincipalKind, StoredKeys
 from permslip.keys import SealingKey, SigningKey
 from permslip.linking import LearnerCard, check_link_mac, make_link_response, open_link_request
-from permslip.quantities import StatementId
+from permslip.quantities import Millis, StatementId
 from permslip.reasons import Reason
 from permslip.slip import new_slip
 from permslip.statements import Signed
@@ -435,6 +435,43 @@ async def test_another_broker_than_the_pinned_one_is_refused(world: World, broke
             await client.profile("learner-17")
 
 
+async def test_an_earlier_certificate_of_the_broker_is_refused_by_who_saw_a_newer_one(
+    world: World, broker: SimulatedBroker
+) -> None:
+    ahead = 0
+    stolen = world.broker.cert
+    world.broker.rotate()
+    broker.broker_cert = world.broker.cert
+    keys, cert = world.provider.keys, world.provider.cert
+
+    async with AsyncClient(**broker.trust(), keys=keys, cert=cert, now=lambda: Millis(clock() + ahead)) as client:
+        assert [each async for each in client.grants()] == []
+        broker.broker_cert = stolen
+        ahead = 45_000  # the last greeting is too old to be used again
+        with pytest.raises(KeyRejectedError, match="number 2 or a later one, got number 1"):
+            _ = [each async for each in client.grants()]
+
+
+async def test_a_wallet_remembers_the_broker_s_newest_certificate(
+    world: World, broker: SimulatedBroker, tmp_path: Path
+) -> None:
+    wallet = Wallet.create(tmp_path / "family")
+    stolen = world.broker.cert
+    world.broker.rotate()
+    broker.broker_cert = world.broker.cert
+    async with AsyncGuardianClient(**broker.trust(), wallet=wallet) as guardian:
+        assert [each async for each in guardian.grants()] == []
+
+    broker.broker_cert = stolen
+    async with AsyncGuardianClient(**broker.trust(), wallet=wallet.folder) as again:
+        with pytest.raises(KeyRejectedError, match="number 2 or a later one, got number 1"):
+            _ = [each async for each in again.grants()]
+
+    broker.broker_cert = world.broker.cert
+    async with AsyncGuardianClient(**broker.trust(), wallet=wallet.folder) as genuine:
+        assert [each async for each in genuine.grants()] == []
+
+
 # ------------------------------------------------------------------------------------------------- grants
 
 
@@ -564,7 +601,7 @@ async def test_the_schools_own_word_confirms_a_revocation(
 ) -> None:
     last = await revoked(world, broker, tmp_path, by_the_school)
 
-    assert last.text == "1 of 1 school confirmed."
+    assert last.text == "1 of 1 place confirmed."
 
 
 @pytest.mark.parametrize(
@@ -585,7 +622,7 @@ async def test_nothing_but_the_schools_own_word_confirms_a_revocation(
 
     assert not last.is_complete
     assert isinstance(last.grants[0].error, error)
-    assert last.text == "0 of 1 school confirmed, 1 confirmed in a way that cannot be believed."
+    assert last.text == "0 of 1 place confirmed, 1 confirmed in a way that cannot be believed."
 
 
 # ------------------------------------------------------------------------------------------------ linking
