@@ -39,6 +39,7 @@ from permslip_node.instance import claim, note_noticed
 from permslip_node.pushes import Pushes
 from permslip_node.recording import Recording
 from permslip_node.records_store import RecordsStore
+from permslip_node.rotation import Rotation
 from permslip_node.slips import Slips
 from permslip_node.streams import BrokerStream
 from permslip_node.uses import forget_open_answers
@@ -130,6 +131,7 @@ class RunningNode:
         )
         self.pushes = Pushes(identity, engine, self.recording, self._stop, clock=clock)
         self.endorser = Endorser(identity, engine, self.recording, default_rule=settings.quorum, clock=clock)
+        self.rotation = Rotation(identity, self.recording, self.endorser, clock=clock)
         self.slips = Slips(
             identity,
             engine,

@@ -198,6 +198,7 @@ class Attachment:
         self, call: Call, stream: BrokerStream, cert: Signed[pb.KeyCert], first: Sequence[node_pb2.BrokerFrame]
     ) -> None:
         node = self._node
+        await node.rotation.say_anew()
         _log.info("attached", address=self._broker.address, pushes_held=node.pushes.held(stream.broker))
         reader = FrameReader(stream, cert, node)
         self.stream = stream

@@ -5,6 +5,8 @@ Rules:
 - Grant and endorsement are recorded in one transaction; what was judged by a roster that changed before the commit is
   judged again under the head's lock.
 - An endorsement lives for 30 days at most and is renewed 7 days before its end while it is still true.
+- One that an earlier key of this node signed is made anew when the broker asks for it, which believes the current key
+  alone.
 - When authority changes, every living endorsement on that slice is judged again at once (:meth:`Endorser.review`): what
   is no longer true is followed by a refusal, recorded here first, so that this node stops answering before the broker
   even hears of it; and the list of who may revoke follows the roster.
@@ -148,18 +150,24 @@ class Endorser:
         )
         with reading(self._engine) as connection:
             due = [row.grant_id for row in connection.execute(query)]
-        async with self._turn:
-            for start in range(0, len(due), _PAGE):
-                found = map(self._recording.facts.capability, due[start : start + _PAGE])
-                await asyncio.gather(*(self._record(each.grant, is_known=True) for each in found if each is not None))
+        for start in range(0, len(due), _PAGE):
+            found = map(self._recording.facts.capability, due[start : start + _PAGE])
+            await self.renew([each for each in found if each is not None])
         return len(due)
+
+    async def renew(self, capabilities: Sequence[Capability]) -> None:
+        """Judge these again, and record what comes of it."""
+        async with self._turn:
+            await asyncio.gather(*(self._record(each.grant, is_known=True) for each in capabilities))
 
     def _is_due(self, capability: Capability) -> bool:
         endorsement = capability.endorsement
+        if endorsement is None or capability.ended != Reason.ALLOWED:
+            return False
+        if endorsement.payload.signer.key != self._identity.signer.key:
+            return True
         return (
-            endorsement is not None
-            and capability.ended == Reason.ALLOWED
-            and endorsement.payload.verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
+            endorsement.payload.verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
             and endorsement.payload.valid_until < self._clock() + RENEW_BEFORE
             and endorsement.payload.valid_until < capability.grant.payload.expires_at
         )

@@ -106,6 +106,14 @@ class School:
         limits = replace(self.settings.limits, **changes)
         return replace(self, settings=replace(self.settings, limits=limits))
 
+    def rotated(self) -> School:
+        """The same school with new online keys, in its files too."""
+        organization = self.organization.rotated(now=self.now())
+        keys = StoredKeys(PrincipalKind.NODE, organization.key, organization.sealing)
+        write_key_file(self.settings.key_file, keys, overwrite=True)
+        write_statements(self.settings.cert_file, [organization.cert.envelope])
+        return replace(self, organization=organization)
+
     # ------------------------------------------------------------------------------------- what it holds
 
     def learner(
