@@ -4,17 +4,20 @@ Rules:
 
 - «Confirmed» is the node's signed acknowledgement of this very revocation, verified here; the broker's word is not.
 - A grant whose revocation the broker already holds is not revoked anew: the same statement is followed on.
+- Parents are told of places, not of grants: a school or a learning platform counts once, however many grants end there.
 
 Example::
 
     async for state in guardian.revoke(consent):
-        print(state.text)        # 2 of 3 schools confirmed, 1 offline: it cannot answer anyone until it has caught up.
+        print(state.text)        # 2 of 3 places confirmed, 1 offline: it cannot answer anyone until it has caught up.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import grpc
@@ -78,40 +81,39 @@ class RevokedGrant:
 
 @dataclass(frozen=True, slots=True)
 class RevocationState:
-    """How far a revocation has come at all its schools."""
+    """How far a revocation has come at all its places."""
 
     grants: tuple[RevokedGrant, ...]
 
     @property
     def confirmed(self) -> int:
-        """How many schools confirmed."""
+        """Of how many grants the end was confirmed."""
         return sum(each.confirmed for each in self.grants)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every school confirmed."""
+        """Whether the end of every grant was confirmed."""
         return all(each.confirmed for each in self.grants)
 
     @property
     def text(self) -> str:
-        """For the parent, in one sentence."""
-        count = len(self.grants)
-        open_ones = [each for each in self.grants if not each.confirmed]
-        doubtful = sum(each.error is not None and each.recorded for each in open_ones)
-        refused = sum(each.error is not None and not each.recorded for each in open_ones)
-        offline = sum(each.error is None and not each.attached for each in open_ones)
-        waiting = len(open_ones) - doubtful - refused - offline
-        parts = [f"{self.confirmed} of {count} {_schools(count)} confirmed"]
-        if waiting:
+        """For the parent, in one sentence; a place stands where its least certain grant stands."""
+        places: dict[bytes, _Stand] = {}
+        for each in self.grants:
+            node = each.revocation.payload.node
+            places[node] = max(places.get(node, _Stand.CONFIRMED), _stand(each))
+        count, found = len(places), Counter(places.values())
+        parts = [f"{found[_Stand.CONFIRMED]} of {count} {'place' if count == 1 else 'places'} confirmed"]
+        if waiting := found[_Stand.WAITING]:
             parts.append(f"{waiting} {'has' if waiting == 1 else 'have'} not answered yet")
-        if offline:
+        if offline := found[_Stand.OFFLINE]:
             they = (
                 "it cannot answer anyone until it has" if offline == 1 else "they cannot answer anyone until they have"
             )
             parts.append(f"{offline} offline: {they} caught up")
-        if doubtful:
+        if doubtful := found[_Stand.DOUBTFUL]:
             parts.append(f"{doubtful} confirmed in a way that cannot be believed")
-        if refused:
+        if refused := found[_Stand.REFUSED]:
             parts.append(f"{refused} could not be revoked")
         return ", ".join(parts) + "."
 
@@ -126,7 +128,7 @@ class RevocationState:
 
 
 async def follow(session: Session, grants: Sequence[RevokedGrant]) -> AsyncIterator[RevocationState]:
-    """Deposit revocations and tell each change, until every school confirmed or the call's time is over.
+    """Deposit revocations and tell each change, until every place confirmed or the call's time is over.
 
     Raises:
         RefusedError: the broker does not take the call.
@@ -202,5 +204,19 @@ async def check_acknowledgement(
     return signed
 
 
-def _schools(count: int) -> str:
-    return "school" if count == 1 else "schools"
+class _Stand(IntEnum):
+    """Where the end of one grant stands, from certain to hopeless."""
+
+    CONFIRMED = 0
+    WAITING = 1
+    OFFLINE = 2
+    DOUBTFUL = 3
+    REFUSED = 4
+
+
+def _stand(grant: RevokedGrant) -> _Stand:
+    if grant.confirmed:
+        return _Stand.CONFIRMED
+    if grant.error is not None:
+        return _Stand.DOUBTFUL if grant.recorded else _Stand.REFUSED
+    return _Stand.WAITING if grant.attached else _Stand.OFFLINE

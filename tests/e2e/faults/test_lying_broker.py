@@ -124,7 +124,7 @@ async def test_a_withheld_revocation_stays_unconfirmed_until_the_parent_goes_the
             withholding = Withholding(liar, grant, ticks_lie=True)
             states = [each async for each in mother.revoke(grant.id)]
             assert len(withholding.numbers) == 1
-            assert states[-1].text == "0 of 1 school confirmed, 1 has not answered yet."
+            assert states[-1].text == "0 of 1 place confirmed, 1 has not answered yet."
             assert await smuggler.ask(district.query(grant, [ATTENDANCE]).envelope) == [Reason.ALLOWED]
 
             # The very statement that the broker keeps back, carried to the school.

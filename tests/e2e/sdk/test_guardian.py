@@ -279,7 +279,7 @@ async def test_after_the_schools_have_confirmed_the_next_query_is_refused(
     states = [state async for state in mother.revoke(consent)]
 
     assert states[-1].is_complete
-    assert states[-1].text == "2 of 2 schools confirmed."
+    assert states[-1].text == "2 of 2 places confirmed."
     assert all(each.acknowledgement is not None for each in states[-1].grants)
     assert all(each.revoked for each in wallet_of(mother).grants)
     profile = await tutor.profile("learner-17")
@@ -301,8 +301,8 @@ async def test_a_school_that_is_offline_is_said_to_be_and_confirms_when_it_comes
         if state.confirmed == 1 and "Birch" not in schools.nodes_up:
             await schools.start("Birch")
 
-    assert "1 of 2 schools confirmed, 1 offline: it cannot answer anyone until it has caught up." in texts
-    assert texts[-1] == "2 of 2 schools confirmed."
+    assert "1 of 2 places confirmed, 1 offline: it cannot answer anyone until it has caught up." in texts
+    assert texts[-1] == "2 of 2 places confirmed."
 
 
 async def test_revoking_again_follows_the_revocation_that_the_broker_holds(
@@ -348,7 +348,7 @@ async def test_nobody_else_can_revoke(schools: ThreeSchools, mother: AsyncGuardi
 
     assert last.confirmed == 0
     assert isinstance(last.grants[0].error, RefusedError)
-    assert last.text == "0 of 1 school confirmed, 1 could not be revoked."
+    assert last.text == "0 of 1 place confirmed, 1 could not be revoked."
 
 
 async def test_an_id_that_nobody_knows_is_refused(schools: ThreeSchools, mother: AsyncGuardianClient) -> None:
