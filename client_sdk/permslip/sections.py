@@ -23,7 +23,7 @@ from typing import Final
 
 from permslip.errors import MalformedError
 
-__all__ = ["LEAVES", "PATHS", "SENSITIVE", "TOP", "check_paths", "covers", "expand", "is_narrower"]
+__all__ = ["LEAVES", "PATHS", "SENSITIVE", "TOP", "check_paths", "condensed", "covers", "expand", "is_narrower"]
 
 # Every leaf section → is it sensitive?
 _TREE: Final[dict[str, bool]] = {
@@ -108,6 +108,17 @@ def expand(paths: Iterable[str]) -> tuple[str, ...]:
     A path that is not in the tree stands for itself, so that the answer can say that it is unknown.
     """
     return tuple(sorted({leaf for path in paths for leaf in _COVERED.get(path, (path,))}))
+
+
+def condensed(leaves: Iterable[str]) -> tuple[str, ...]:
+    """The fewest paths that ask for exactly these leaves, ascending: ``voice`` for all that stands below it."""
+    left, found = set(leaves), []
+    for path in sorted(PATHS, key=lambda each: (each.count("."), each)):
+        covered = set(_COVERED[path])
+        if len(covered) > 1 and covered <= left:
+            found.append(path)
+            left -= covered
+    return tuple(sorted([*found, *left]))
 
 
 def covers(granted: Iterable[str], leaf: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from permslip.errors import MalformedError
-from permslip.sections import LEAVES, PATHS, SENSITIVE, TOP, check_paths, covers, expand, is_narrower
+from permslip.sections import LEAVES, PATHS, SENSITIVE, TOP, check_paths, condensed, covers, expand, is_narrower
 
 
 def test_the_tree_is_the_one_of_version_1() -> None:
@@ -126,3 +126,17 @@ def test_the_first_path_that_is_not_in_the_tree_is_named() -> None:
 
     assert caught.value.field == "grant.sections[1]"
     assert "voice.songs" in caught.value.message
+
+
+def test_leaves_are_condensed_to_the_fewest_paths_that_ask_for_exactly_them() -> None:
+    leaves = [*expand(["voice", "transcript.assessments", "personal.plan"]), "personal.discipline"]
+
+    short = condensed(leaves)
+
+    assert short == ("personal.discipline", "personal.plan", "transcript.assessments", "voice")
+    assert set(expand(short)) == set(leaves)
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_every_path_survives_being_expanded_and_condensed(path: str) -> None:
+    assert expand(condensed(expand([path]))) == expand([path])

@@ -1,4 +1,4 @@
-"""What the guardian's and the provider's commands share: options, settings, event loop, tables.
+"""What the guardian's and the provider's commands share: options, settings, event loop, files.
 
 Options stand before the command (``permslip provider --config p.toml grants``). What is not given comes from
 ``PERMSLIP_<NAME>`` in the environment, then from a ``permslip.toml`` (:mod:`permslip.client.settings`).
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = [
     "connected",
     "emit_profile",
+    "last_day",
     "read_secret",
     "run",
     "server_arguments",
     "settings_of",
-    "table",
     "write_private",
 ]
 
@@ -98,7 +99,10 @@ def read_secret(file: str | None, prompt: str, *, field: str) -> str:
     try:
         return Path(str(file)).read_text(encoding="utf-8")[:_MAX_SECRET]
     except (OSError, UnicodeDecodeError) as error:
-        raise MalformedError(f"{file} cannot be read: {error}.", field=field) from error
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise MalformedError(
+            f"{file} cannot be read: {why}.", field=field, remedy="Name the file that holds the text, or - to type it."
+        ) from error
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -108,11 +112,9 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(main())
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, for people."""
-    widths = [max(len(row[number]) for row in (headings, *rows)) for number in range(len(headings))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows))
-    return "\n".join(line.rstrip() for line in lines)
+def last_day(expires_at: str) -> str:
+    """The last day, UTC, on which a consent counts: what ends at midnight is over with the day before."""
+    return (datetime.fromisoformat(expires_at) - timedelta(seconds=1)).date().isoformat()
 
 
 def emit_profile(profile: Profile, *, as_json: bool, out: str | None, svg: str | None) -> int:
@@ -124,6 +126,7 @@ def emit_profile(profile: Profile, *, as_json: bool, out: str | None, svg: str |
         out: file for the JSON.
         svg: file for the jagged drawing.
     """
+    from permslip.cli.profile_text import profile_text
     from permslip.coverage import Held
 
     if out is not None:
@@ -133,29 +136,9 @@ def emit_profile(profile: Profile, *, as_json: bool, out: str | None, svg: str |
     if as_json:
         click.echo(profile.to_json(indent=2))
     else:
-        click.echo(_profile_text(profile))
+        click.echo(profile_text(profile))
     unanswered = any(each.state == Held.UNREACHABLE for each in profile.coverage)
     return EXIT_PART if unanswered or profile.faults else 0
-
-
-def _profile_text(profile: Profile) -> str:
-    rows = []
-    for each in profile.coverage:
-        state = f"{each.returned} records" if each.returned else each.state.value
-        note = each.reason.name if each.reason.name != "ALLOWED" else "some kept back" if each.partly_withheld else ""
-        rows.append((each.node_name, each.section, state, note))
-    lines = [table(("node", "section", "", ""), rows)] if rows else ["Nothing was asked."]
-    remedies = dict.fromkeys(f"{each.reason.name}: {each.remedy}" for each in profile.gaps() if each.remedy)
-    if remedies:
-        lines += ["", "What can be done:", *(f"  {line}" for line in remedies)]
-    lines += [f"\nNOT TO BE BELIEVED, {name}: {error}" for name, error in profile.faults]
-    conflicts = profile.conflicts()
-    if conflicts:
-        lines += ["", "Where nodes differ:"]
-        for conflict in conflicts:
-            said = "; ".join(f"{fact.entry.node_name}: {fact.text}" for fact in conflict.facts)
-            lines.append(f"  {conflict.section} {conflict.about} {conflict.name}: {said}")
-    return "\n".join(lines)
 
 
 def write_private(path: str, text: str) -> None:

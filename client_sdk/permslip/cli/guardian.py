@@ -11,13 +11,13 @@ import click
 from permslip.cli.connecting import (
     connected,
     emit_profile,
+    last_day,
     read_secret,
     run,
     server_arguments,
     settings_of,
-    table,
 )
-from permslip.cli.output import EXIT_PART, EXIT_REFUSED, command_errors, emit, json_option, passphrase
+from permslip.cli.output import EXIT_PART, EXIT_REFUSED, command_errors, emit, json_option, passphrase, table
 
 if TYPE_CHECKING:
     from permslip.client.consenting import Consent, ConsentDraft
@@ -158,13 +158,17 @@ def grants(given: dict[str, str | None], as_json: bool) -> None:
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
     wallet = _wallet(given)
+    mine = wallet.public.did
     kept = {each.grant_id: each for each in wallet.grants}
+    children = {(_did(each.node), each.handle.hex()): each.learner for each in wallet.slices}
 
     async def listed() -> list[dict[str, Any]]:
         async with _client(given, wallet) as client:
             found = []
             async for view in client.grants():
                 document = view.to_dict()
+                # Also what another guardian gave is about a child that this wallet has a name for.
+                document["learner"] = children.get((document["node"], document["handle"]), "")
                 if (own := kept.get(view.id)) is not None:
                     words = {"learner": own.learner, "purpose_text": own.purpose_text, "reference": own.reference}
                     document.update(words, confirmed=view.confirmed or own.revoked)
@@ -173,11 +177,11 @@ def grants(given: dict[str, str | None], as_json: bool) -> None:
 
     found = run(listed)
     rows = [
-        (each.get("learner", ""), each["node_name"], each["grantee_name"], each["status"], each["expires_at"][:10],
-         each["grant_id"])
+        (each["learner"], each["node_name"], "you" if each["grantee"] == mine else each["grantee_name"],
+         each["status"], last_day(each["expires_at"]), each["grant_id"])
         for each in found
     ]  # fmt: skip
-    text = table(("child", "school", "for", "status", "until", "grant"), rows) if rows else "No consent yet."
+    text = table(("child", "school", "for", "status", "last day", "grant"), rows) if rows else "No consent yet."
     emit(as_json, found, text)
 
 
@@ -230,10 +234,15 @@ def revoke(given: dict[str, str | None], ids: tuple[str, ...], file: str | None,
 def accesses(given: dict[str, str | None], as_json: bool) -> None:
     """Show every access to your children's data: each entry is proved to be in the ledger, and none is missing.
 
+    «asked» and «answered» are accesses. «statement» is a consent, a confirmation or a revocation that was recorded.
+    «hidden» is about a consent that you could never end, such as one that was over before you were linked.
+
     Example: permslip guardian accesses
 
     Exit codes: 0 done, 1 failed or an entry is missing, 2 called wrongly, 4 refused.
     """
+
+    from permslip.sections import condensed
 
     wallet = _wallet(given)
     schools = {_did(each.node): each.node_name for each in wallet.slices}
@@ -248,7 +257,7 @@ def accesses(given: dict[str, str | None], as_json: bool) -> None:
         (each["recorded_at"], schools.get(each["node"], ""), _EVENTS.get(str(each["event"]), str(each["event"])),
          "you" if each["requester"] == mine else each["requester_name"], each["purpose"],
          each["reason"] if each["event"].startswith("access") else "",
-         ", ".join(path for path, reason in each["sections"].items() if reason == "ALLOWED"))
+         ", ".join(condensed(path for path, reason in each["sections"].items() if reason == "ALLOWED")))
         for each in found
     ]  # fmt: skip
     headings = ("when", "school", "what", "who", "purpose", "verdict", "sections")

@@ -14,7 +14,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ import click
 
 from permslip.errors import PermslipError, RefusedError
 
-__all__ = ["EXIT_FAILED", "EXIT_PART", "EXIT_REFUSED", "command_errors", "emit", "json_option", "passphrase"]
+__all__ = ["EXIT_FAILED", "EXIT_PART", "EXIT_REFUSED", "command_errors", "emit", "json_option", "passphrase", "table"]
 
 EXIT_FAILED: Final = 1
 EXIT_PART: Final = 3
@@ -43,6 +43,13 @@ def emit(as_json: bool, document: Any, text: str) -> None:
         text: the same for people.
     """
     click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, for people."""
+    widths = [max(len(row[number]) for row in (headings, *rows)) for number in range(len(headings))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def command_errors(function: Callable[P, R]) -> Callable[P, R]:

@@ -13,13 +13,13 @@ import click
 from permslip.cli.connecting import (
     connected,
     emit_profile,
+    last_day,
     run,
     server_arguments,
     settings_of,
-    table,
     write_private,
 )
-from permslip.cli.output import command_errors, emit, json_option, passphrase
+from permslip.cli.output import command_errors, emit, json_option, passphrase, table
 
 if TYPE_CHECKING:
     from permslip.client.providing import AsyncClient
@@ -72,12 +72,12 @@ def grants(given: dict[str, str | None], as_json: bool) -> None:
             each["node_name"],
             each["status"],
             each["purpose"],
-            each["expires_at"][:10],
+            last_day(each["expires_at"]),
             each["grant_id"],
         )
         for each in found
     ]
-    text = table(("learner", "node", "status", "purpose", "until", "grant"), rows) if rows else "No consent yet."
+    text = table(("learner", "node", "status", "purpose", "last day", "grant"), rows) if rows else "No consent yet."
     emit(as_json, found, text)
 
 
@@ -191,10 +191,13 @@ def frame(
 ) -> None:
     """Export a LEARNER's single values, one row each with its provenance, as CSV.
 
+    What is missing is named on standard error.
+
     Example: permslip provider frame learner-17 --section transcript.grades --out grades.csv
 
     Exit codes: 0 done, 1 failed, 2 called wrongly, 3 a node gave no answer, 4 refused.
     """
+    from permslip.cli.profile_text import gaps_text
     from permslip.coverage import Held
     from permslip.profile import COLUMNS
 
@@ -222,6 +225,8 @@ def frame(
         click.echo(f"{len(rows)} values written to {out}")
     else:
         click.echo(text.getvalue(), nl=False)
+    if gaps := gaps_text(found):
+        click.echo(gaps, err=True)
     if any(each.state == Held.UNREACHABLE for each in found.coverage):
         sys.exit(3)
 

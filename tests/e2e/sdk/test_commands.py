@@ -110,7 +110,7 @@ async def test_the_straight_line_in_commands(desk: Desk, tmp_path: Path) -> None
     # and revokes
     grant_id = (await desk.type("guardian", "grants", "--json")).document[0]["grant_id"]
     revoked = await desk.type("guardian", "revoke", grant_id)
-    assert (revoked.code, "1 of 1 school confirmed." in revoked.output.splitlines()) == (0, True)
+    assert (revoked.code, "1 of 1 place confirmed." in revoked.output.splitlines()) == (0, True)
     refused = await desk.type("provider", "profile", "learner-17")
     assert "GRANT_REVOKED: Ask the parent for a new consent" in refused.output
     cut = await desk.type("provider", "records", "learner-17")
@@ -162,6 +162,34 @@ async def test_values_are_exported_as_csv_for_their_owner_alone(desk: Desk, tmp_
     assert {row["name"] for row in rows} == {"value", "event"}
     assert printed.output == out.read_text()
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+async def test_an_export_without_values_says_why(desk: Desk) -> None:
+    await desk.link("Lincoln")
+    consent = await desk.grant()
+    await desk.type("guardian", "revoke", consent["consent_id"])
+
+    done = await desk.type("provider", "frame", "learner-17", "--section", "personal.attendance")
+
+    assert len(done.output.splitlines()) == 1
+    assert "personal.attendance  denied  GRANT_REVOKED" in done.errors
+
+
+async def test_a_consent_s_last_day_is_the_one_that_was_given(desk: Desk) -> None:
+    await desk.link("Lincoln")
+    await desk.grant()
+
+    for party in ("guardian", "provider"):
+        assert TERMS[TERMS.index("--until") + 1] in (await desk.type(party, "grants")).output
+
+
+async def test_two_consents_at_one_school_end_at_one_place(desk: Desk) -> None:
+    await desk.link("Lincoln", "Birch")
+    ids = [(await desk.grant())["consent_id"] for _ in range(2)]
+
+    done = await desk.type("guardian", "revoke", *ids)
+
+    assert "2 of 2 places confirmed." in done.output.splitlines()
 
 
 async def test_a_school_that_is_offline_makes_exit_code_3(desk: Desk) -> None:
