@@ -68,6 +68,7 @@ from permslip_broker.routing import Routing
 from permslip_broker.routing_limits import RoutingLimits
 from permslip_broker.schema import broker_tables
 from permslip_broker.sessions import Sessions
+from permslip_broker.waiting import Waiting
 
 __all__ = ["Broker", "open_broker", "read_identity"]
 
@@ -159,7 +160,10 @@ async def open_broker(
         deciding = Deciding(settings.federation, facts, replays, clock)
         routing = Routing(deciding, recorder, attachments, refusals, limits)
         pushes = Pushes(engine, tables, facts)
-        deposits = Deposits(identity, facts, recorder, pushes, tables, refusals, clock)
+        waiting = Waiting(
+            per_signer=settings.limits.waiting_grants_per_signer, per_node=settings.limits.waiting_grants_per_node
+        )
+        deposits = Deposits(identity, facts, recorder, pushes, tables, refusals, waiting, clock)
         deposits.on_recorded(Effects(attachments, routing, announcements).take)
         links = Links(within=settings.limits.link_seconds)
         states = GrantStates(engine, tables, facts, clock)

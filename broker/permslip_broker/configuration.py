@@ -80,6 +80,8 @@ class LimitSettings:
         first_credit_bytes: of an answer that a node may send unasked.
         answer_credit_bytes: of an answer that may be ahead of what its requester has taken.
         refusals_per_second: refused requests that are recorded in the ledger.
+        waiting_grants_per_signer: grants of one key that may wait for their schools' word.
+        waiting_grants_per_node: grants that may wait for one school's word; who has an endorsed one there passes.
         drain_seconds: that open answers get when the broker stops.
         link_seconds: that a node gets to answer a link request.
     """
@@ -92,6 +94,10 @@ class LimitSettings:
     first_credit_bytes: int = setting(72 << 10, minimum=CHUNK)
     answer_credit_bytes: int = setting(256 << 10, minimum=2 * CHUNK)
     refusals_per_second: int = setting(50, minimum=0)
+    # A family of five children at six schools each, and a few grantees for all of them; four whole calls.
+    waiting_grants_per_signer: int = setting(256, minimum=1)
+    # Every family of a large district on the day that its school is off line, at some 2 KB each.
+    waiting_grants_per_node: int = setting(50_000, minimum=1)
     drain_seconds: float = setting(10.0, minimum=0.0)
     link_seconds: float = setting(10.0, minimum=0.1)
 

@@ -8,6 +8,7 @@ Rules:
 - Admissible on the facts at the time of the check, and checked again under the ledger's lock if those changed.
 - A call's statements are recorded in their order; one that builds on an earlier one of the same call finds it recorded.
   Each succeeds or fails by itself.
+- So many grants wait for their node's word, and no more (:mod:`permslip_broker.waiting`).
 - Effects (:meth:`Deposits.on_recorded`) happen once, right after the commit, whether or not the depositor still waits.
 
 Example::
@@ -42,6 +43,7 @@ from permslip_broker.pushes import PUSHED_TO_ALL, PUSHED_TO_ONE, Pushes
 from permslip_broker.recording import Recorder
 from permslip_broker.refused_requests import RefusedRequests
 from permslip_broker.schema import BrokerTables
+from permslip_broker.waiting import Waiting
 
 __all__ = ["Deposited", "Deposits", "RecordedStatement"]
 
@@ -120,6 +122,7 @@ class Deposits:
         pushes: numbers what nodes must hold.
         tables: the broker's.
         refusals: logs what is refused.
+        waiting: bounds the grants that wait for their node.
         clock: the broker's.
     """
 
@@ -131,10 +134,12 @@ class Deposits:
         pushes: Pushes,
         tables: BrokerTables,
         refusals: RefusedRequests,
+        waiting: Waiting,
         clock: Callable[[], Millis],
     ) -> None:
         self._identity, self._facts, self._recorder = identity, facts, recorder
         self._pushes, self._tables, self._refusals, self._clock = pushes, tables, refusals, clock
+        self._waiting = waiting
         self._signatures = SignedCache(_CACHED_SIGNATURES)
         self._effects: list[Callable[[RecordedStatement], None]] = []
 
@@ -227,6 +232,8 @@ class Deposits:
 
         def also(connection: Connection, position: Position) -> None:
             self._project(connection, signed, position, consent_id)
+            if signed.kind is st.REVOCATION or signed.kind is st.ENDORSEMENT:
+                self._waiting.remove(connection, _settled(signed, made.changes))
             if signed.kind in PUSHED_TO_ALL or signed.kind in PUSHED_TO_ONE:
                 self._pushes.write(connection, signed, position, node=node, numbers=numbers)
 
@@ -256,6 +263,7 @@ class Deposits:
         if signed.kind is st.GRANT:
             row = {"grant_id": signed.id, "consent_id": consent_id or signed.id, "deposited_at": self._clock()}
             connection.execute(_INSERT_CONSENT, row)
+            self._waiting.add(connection, signed.id, signed.payload, now=self._clock())
         elif signed.kind is st.REVOCATION:
             payload = signed.payload
             row = {
@@ -304,6 +312,13 @@ class Deposits:
         raw = envelope.SerializeToString()
         refusal = self._refusals.refuse(error, method, request=raw, caller=caller)
         return Deposited(statement_id(envelope.payload_type, envelope.payload), refusal)
+
+
+def _settled(signed: Signed[Any], changes: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The grants that wait no more: an endorsement says yes or no to one, and its yes ends those that it supersedes."""
+    if signed.kind is st.ENDORSEMENT and signed.payload.verdict != pb.ENDORSEMENT_VERDICT_ENDORSED:
+        return (bytes(signed.payload.grant_id),)
+    return changes
 
 
 def _needs(signed: Signed[Any]) -> tuple[bytes, ...]:

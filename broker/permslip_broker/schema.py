@@ -5,6 +5,8 @@
 ``push``              (node root, number) → which statement, and the position that recorded it
 ``consent``           grant → the consent that it was deposited with, and when
 ``revocation_fact``   revocation → its target, its node, the node's acknowledgement once there is one
+``waiting_grant``     (grant without its node's word, its node or a key that signed it) → when it ends
+``waiting_count``     node or key → how many of them
 ====================  ========================================================================================
 
 Rules:
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table
 
 from permslip.hosting.facts_schema import FactTables, fact_tables
 from permslip.hosting.schema import LedgerTables, ledger_tables
@@ -42,6 +44,8 @@ class BrokerTables(NamedTuple):
     push: Table
     consent: Table
     revocation_fact: Table
+    waiting_grant: Table
+    waiting_count: Table
 
 
 def broker_tables(metadata: MetaData) -> BrokerTables:
@@ -80,5 +84,21 @@ def broker_tables(metadata: MetaData) -> BrokerTables:
             Column("node", LargeBinary, nullable=False),
             Column("position", _INT64, nullable=False),
             Column("acknowledgement_id", LargeBinary),
+        ),
+        waiting_grant=Table(
+            "waiting_grant",
+            metadata,
+            Column("grant_id", LargeBinary, primary_key=True),
+            Column("subject", LargeBinary, primary_key=True),
+            Column("expires_at", _INT64, nullable=False),
+            Index("waiting_grant_subject", "subject", "expires_at"),
+            sqlite_with_rowid=False,
+        ),
+        waiting_count=Table(
+            "waiting_count",
+            metadata,
+            Column("subject", LargeBinary, primary_key=True),
+            Column("waiting", _INT64, nullable=False),
+            sqlite_with_rowid=False,
         ),
     )
