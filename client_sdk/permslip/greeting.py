@@ -29,7 +29,14 @@ from permslip.keys import SigningKey
 from permslip.quantities import Millis
 from permslip.statements import Signed
 
-__all__ = ["CONTRACT_VERSION", "HELLO_LIFETIME", "check_hello", "make_hello", "make_server_nonce"]
+__all__ = [
+    "CONTRACT_VERSION",
+    "HELLO_LIFETIME",
+    "check_hello",
+    "check_relayed_hello",
+    "make_hello",
+    "make_server_nonce",
+]
 
 CONTRACT_VERSION: Final = 1
 HELLO_LIFETIME: Final = 60_000
@@ -55,6 +62,8 @@ def make_hello(
     kind: pb.PrincipalKind.ValueType,
     key: SigningKey,
     now: Millis,
+    node: bytes = b"",
+    reply_key: bytes = b"",
 ) -> Signed[pb.Hello]:
     """Answer a challenge.
 
@@ -65,6 +74,9 @@ def make_hello(
         kind: as which principal it calls.
         key: private key of ``signer.key``.
         now: the caller's clock.
+        node: for a read that a node answers through the broker: that node's root, which the greeting then names in the
+            broker's place.
+        reply_key: with it, the X25519 key to which the node seals its answer.
 
     Raises:
         KeyRejectedError: the server's certificate is not the pinned broker's, or has ended.
@@ -86,10 +98,11 @@ def make_hello(
         created_at=now,
         signer=signer,
         kind=kind,
-        broker=broker,
+        broker=node or broker,
         server_nonce=challenge.server_nonce,
         expires_at=now + HELLO_LIFETIME,
         versions=[CONTRACT_VERSION],
+        reply_key=reply_key,
     )
     return st.sign(st.HELLO, hello, [key])
 
@@ -120,6 +133,32 @@ def check_hello(
     if now >= int.from_bytes(head[:8], "big"):
         raise MalformedError("is older than 60 s.", field="hello.server_nonce", remedy="Ask for a new challenge.")
     # The server's own nonce bounds the age; the caller's clock may be off by a minute either way.
+    _check_life(hello)
+    return signed
+
+
+def check_relayed_hello(envelope: pb.Envelope, *, node: bytes, federation: str, now: Millis) -> Signed[pb.Hello]:
+    """At a node: believe a greeting that a broker passed on; whether its signer may ask is for the caller to check.
+
+    The nonce in it is the broker's own affair, so this node's clock bounds the greeting's age. A broker can bring it
+    again within that minute: what it gains is an answer sealed to the reply key that stands under the signature.
+
+    Raises:
+        MalformedError: not a greeting, or out of date by this node's clock.
+        AuthorityError: for a broker or another node.
+        SignatureError: not signed by the key it names.
+    """
+    signed = st.verify(st.HELLO, envelope, federation=federation)
+    hello = signed.payload
+    if hello.broker != node:
+        raise AuthorityError("hello: not meant for this node.", remedy="Name the node whose ledger is read.")
+    _check_life(hello)
+    if not hello.created_at <= now + HELLO_LIFETIME or now >= hello.expires_at:
+        raise MalformedError("is out of date here.", field="hello.expires_at", remedy="Greet anew; check both clocks.")
+    return signed
+
+
+def _check_life(hello: pb.Hello) -> None:
     if not hello.created_at < hello.expires_at <= hello.created_at + HELLO_LIFETIME:
         raise MalformedError("expected at most 60 s after created_at.", field="hello.expires_at")
     if CONTRACT_VERSION not in hello.versions:
@@ -128,4 +167,3 @@ def check_hello(
             field="hello.versions",
             remedy="Update the older software.",
         )
-    return signed

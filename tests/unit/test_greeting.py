@@ -10,7 +10,14 @@ from permslip import statements as st
 from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
 from permslip.dsse import SignedCache
 from permslip.errors import AuthorityError, KeyRejectedError, MalformedError, PermslipError, SignatureError
-from permslip.greeting import CONTRACT_VERSION, HELLO_LIFETIME, check_hello, make_hello, make_server_nonce
+from permslip.greeting import (
+    CONTRACT_VERSION,
+    HELLO_LIFETIME,
+    check_hello,
+    check_relayed_hello,
+    make_hello,
+    make_server_nonce,
+)
 from permslip.quantities import Millis
 from permslip.statements import Signed
 from tests.scenarios.world import DAY, FEDERATION, NOW, World, seed
@@ -219,3 +226,67 @@ def test_a_certificate_that_the_root_did_not_sign_is_refused(meeting: Meeting) -
 
     with pytest.raises(SignatureError):
         meeting.greet(broker_cert=envelope)
+
+
+# ---------------------------------------------------------------------------------------------- a node's side
+
+
+class TestRelayed:
+    """Greetings that a broker passes on to a node."""
+
+    @staticmethod
+    def greet(meeting: Meeting, *, now: int = NOW) -> Signed[pb.Hello]:
+        return make_hello(
+            meeting.challenge(),
+            broker=meeting.broker.id,
+            signer=meeting.tutor.signer,
+            kind=pb.PRINCIPAL_KIND_AUDITOR,
+            key=meeting.tutor.online,
+            now=Millis(now),
+            node=meeting.other.id,
+            reply_key=meeting.tutor.sealing.public,
+        )
+
+    @staticmethod
+    def check(meeting: Meeting, envelope: pb.Envelope, *, now: int = NOW, node: bytes = b"") -> Signed[pb.Hello]:
+        node = node or meeting.other.id
+        return check_relayed_hello(envelope, node=node, federation=FEDERATION, now=Millis(now))
+
+    def test_a_greeting_for_a_node_names_it_and_the_key_to_seal_to(self, meeting: Meeting) -> None:
+        hello = self.check(meeting, self.greet(meeting).envelope).payload
+
+        assert hello.broker == meeting.other.id
+        assert hello.reply_key == meeting.tutor.sealing.public
+
+    def test_the_broker_sees_by_its_own_nonce_that_it_is_fresh(self, meeting: Meeting) -> None:
+        meeting.check(self.greet(meeting).envelope, broker=meeting.other.id)
+
+        with pytest.raises(AuthorityError):
+            meeting.check(self.greet(meeting).envelope)
+
+    def test_a_greeting_for_the_broker_or_another_node_is_refused(self, meeting: Meeting) -> None:
+        with pytest.raises(AuthorityError, match="not meant for this node"):
+            self.check(meeting, meeting.greet().envelope)
+        with pytest.raises(AuthorityError, match="not meant for this node"):
+            self.check(meeting, self.greet(meeting).envelope, node=bytes(32))
+
+    @pytest.mark.parametrize(
+        ("now", "passes"),
+        [(NOW - HELLO_LIFETIME, True), (NOW - HELLO_LIFETIME - 1, False), (NOW + 59_999, True), (NOW + 60_000, False)],
+    )
+    def test_it_lives_for_a_minute_by_the_nodes_clock(self, now: int, passes: bool, meeting: Meeting) -> None:
+        envelope = self.greet(meeting).envelope
+        if passes:
+            self.check(meeting, envelope, now=now)
+            return
+        with pytest.raises(MalformedError) as caught:
+            self.check(meeting, envelope, now=now)
+
+        assert caught.value.field == "hello.expires_at"
+
+    def test_one_that_somebody_else_signed_is_refused(self, meeting: Meeting) -> None:
+        envelope = self.greet(meeting).envelope
+        envelope.signatures[0].signature = bytes(64)
+
+        with pytest.raises(SignatureError):
+            self.check(meeting, envelope)
