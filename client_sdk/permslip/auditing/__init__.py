@@ -1,0 +1,17 @@
+"""Auditing: ledgers pulled into one file, and everything that is checked of that file alone.
+
+=============================================  ====================================================================
+:mod:`permslip.auditing.bundle`                the audit bundle: one SQLite file
+:mod:`permslip.auditing.bundle_schema`         its tables and views
+:mod:`permslip.auditing.entry_rows`            a ledger's leaf, decoded strictly into the bundle's columns
+:mod:`permslip.auditing.results`               whom an auditor trusts, and what a check found
+:mod:`permslip.auditing.codes`                 every finding's code: what it means, what to do
+=============================================  ====================================================================
+
+Rules:
+
+- What is checked is the bundle; nothing is asked of a server then. The keys to trust are given anew each time, and
+  compared with those that the bundle names.
+- Memory does not grow with the bundle.
+- A check ends clean, with findings, or could not be made: 0, 1, 2 as exit codes.
+"""
