@@ -26,6 +26,7 @@ from typing import Final
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
+from permslip.audit_scope import scope_of
 from permslip.dsse import SignedCache
 from permslip.errors import AuthorityError, KeyRejectedError
 from permslip.keys import did_text, parse_sealing_key
@@ -51,6 +52,7 @@ class Organization:
         suspended: whether the operator suspended it.
         attached: for a node, whether the broker says it is connected now; nobody signed this.
         certified: whether it has registered an online key.
+        audit_scope: for an auditor, what it may see; None for others.
     """
 
     root: bytes
@@ -60,6 +62,7 @@ class Organization:
     suspended: bool
     attached: bool
     certified: bool
+    audit_scope: pb.AuditScope | None = None
 
     @property
     def did(self) -> str:
@@ -179,6 +182,7 @@ class Directory:
             suspended=standing.suspension is not None,
             attached=standing.root in self._attached,
             certified=standing.cert is not None,
+            audit_scope=scope_of(standing) if admission.payload.kind == pb.PRINCIPAL_KIND_AUDITOR else None,
         )
 
     def _cert(self, root: bytes) -> Signed[pb.KeyCert] | None:

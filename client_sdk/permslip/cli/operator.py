@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from permslip import statements as st
+from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.armor import read_statement
+from permslip.audit_scope import make_scope
 from permslip.cli.output import command_errors, emit, json_option, passphrase
 from permslip.errors import KeyRejectedError
 from permslip.keys import PublicKey, did_text
@@ -23,6 +26,7 @@ __all__ = ["operator"]
 
 R = TypeVar("R")
 _KINDS = ("provider", "node", "auditor")
+_DAY_MS: Final = 86_400_000
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,13 +57,28 @@ def operator(context: click.Context, /, config: Path | None, **given: str | None
 @click.option(
     "--cert", type=click.Path(path_type=Path, dir_okay=False), help="Register this certificate as well; it names DID."
 )
+@click.option("--nodes", "nodes", multiple=True, metavar="DID", help="Auditor: of this node alone; may be repeated.")
+@click.option("--from", "first_day", default="", metavar="YYYY-MM-DD", help="Auditor: accesses from this day on, UTC.")
+@click.option("--until", "last_day", default="", metavar="YYYY-MM-DD", help="Auditor: accesses to this day, UTC.")
 @json_option
 @click.pass_obj
 @command_errors
-def admit(obj: Any, did: str | None, kind: str, name: str, agreement: str, cert: Path | None, as_json: bool) -> None:
+def admit(
+    obj: Any,
+    did: str | None,
+    kind: str,
+    name: str,
+    agreement: str,
+    cert: Path | None,
+    nodes: tuple[str, ...],
+    first_day: str,
+    last_day: str,
+    as_json: bool,
+) -> None:
     """Admit the organization with the root key DID, or that of its certificate; ends a suspension.
 
     A certificate that came by mail is whose it says, not who sent it: compare the root key with the organization first.
+    An auditor may see everything, unless --nodes, --from and --until say what.
 
     Example: permslip operator admit --cert tutor.cert --kind provider --name "Bright Tutors" --agreement NDPA-7
 
@@ -74,22 +93,31 @@ def admit(obj: Any, did: str | None, kind: str, name: str, agreement: str, cert:
         root = PublicKey.from_did(did, field="DID").raw
     else:
         raise click.UsageError("Name DID, or give --cert.")
+    scope = _scope(kind, nodes, first_day, last_day)
 
     async def act(client: AsyncOperatorClient) -> str:
-        signed = await client.admit(root, kind=kind, name=name, agreement_id=agreement)
+        known = await client.organization(root)
+        if known is not None and known.kind_name != kind:
+            raise KeyRejectedError(
+                f"{did_text(root)} is admitted already, as the {known.kind_name} {known.name!r}.",
+                remedy=f"Say --kind {known.kind_name}, or have the organization make another root key.",
+            )
+        signed = await client.admit(root, kind=kind, name=name, agreement_id=agreement, audit_scope=scope)
         if envelope is not None:
             await client.register([envelope])
         return signed.id.hex()
 
     identifier = _run(obj, act)
     admitted = did_text(root)
-    document = {
+    document: dict[str, Any] = {
         "admitted": admitted,
         "kind": kind,
         "name": name,
         "statement_id": identifier,
         "registered": str(cert or ""),
     }
+    if scope is not None:
+        document["scope"] = {"nodes": sorted(nodes), "from": first_day, "until": last_day}
     emit(as_json, document, f"admitted {name} ({kind})\n{admitted}")
 
 
@@ -107,8 +135,19 @@ def suspend(obj: Any, did: str, agreement: str, as_json: bool) -> None:
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
     root = PublicKey.from_did(did, field="DID").raw
-    signed = _run(obj, lambda client: client.suspend(root, agreement_id=agreement))
-    emit(as_json, {"suspended": did, "statement_id": signed.id.hex()}, f"suspended\n{did}")
+
+    async def act(client: AsyncOperatorClient) -> tuple[str, str]:
+        known = await client.organization(root)
+        if known is None:
+            raise KeyRejectedError(
+                f"no organization with the root key {did} is admitted, so there is nothing to suspend.",
+                remedy="Give the root key that admit printed; online keys are not it.",
+            )
+        signed = await client.suspend(root, agreement_id=agreement)
+        return known.name, signed.id.hex()
+
+    name, identifier = _run(obj, act)
+    emit(as_json, {"suspended": did, "name": name, "statement_id": identifier}, f"suspended {name}\n{did}")
 
 
 @operator.command()
@@ -147,6 +186,30 @@ def status(obj: Any, as_json: bool) -> None:
         for each in found.nodes
     ]
     emit(as_json, found.to_dict(), "\n".join(lines))
+
+
+def _scope(kind: str, nodes: tuple[str, ...], first_day: str, last_day: str) -> pb.AuditScope | None:
+    """What an auditor is to see; None for other organizations."""
+    if kind != "auditor":
+        if nodes or first_day or last_day:
+            raise click.UsageError("--nodes, --from and --until are an auditor's.")
+        return None
+    roots = tuple(PublicKey.from_did(each, field="--nodes").raw for each in nodes)
+    begins, after = _day(first_day, "--from"), _day(last_day, "--until")
+    ends = after + _DAY_MS if last_day else 0
+    if begins and ends and begins >= ends:
+        raise click.UsageError("--until lies before --from.")
+    return make_scope(nodes=roots, begins=begins, ends=ends)
+
+
+def _day(text: str, option: str) -> int:
+    """When a day begins, UTC milliseconds; 0 where none was given."""
+    if not text:
+        return 0
+    try:
+        return round(datetime.combine(date.fromisoformat(text), time.min, UTC).timestamp() * 1_000)
+    except ValueError:
+        raise click.UsageError(f"{option}: expected a day such as 2026-09-01, got {text!r}.") from None
 
 
 def _settings(obj: Any) -> Settings:

@@ -23,9 +23,9 @@ from permslip.client.session import Session, system_clock
 from permslip.client.settings import server_of
 from permslip.client.timeouts import Timeout
 from permslip.directory import Organization
-from permslip.errors import MalformedError
+from permslip.errors import ConfigurationError, MalformedError
 from permslip.grant_views import time_text
-from permslip.keyfile import Passphrase
+from permslip.keyfile import Passphrase, PrincipalKind, StoredKeys, read_key_file
 from permslip.keys import PublicKey, did_text
 from permslip.quantities import Millis
 from permslip.reasons import Reason
@@ -107,7 +107,14 @@ class AsyncOperatorClient:
         timeout: Timeout | None = None,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
-        identity = identify(keys, None, federation=federation, passphrase=passphrase)
+        stored = keys if isinstance(keys, StoredKeys) else read_key_file(keys, passphrase=passphrase)
+        if stored.kind is not PrincipalKind.OPERATOR:
+            raise ConfigurationError(
+                f"expected the key of the federation's operator, got that of a {stored.kind}.",
+                key="key",
+                remedy="Give the operator's key file, which «permslip broker init» or «permslip keys new» made.",
+            )
+        identity = identify(stored, None, federation=federation)
         operator = identity.keys.signing.public.did
         server = server_of(broker, broker_root, federation, operator, os.fspath(tls_ca) if tls_ca else None)
         self._session = Session(server, identity, timeout or Timeout(), now)
@@ -125,7 +132,14 @@ class AsyncOperatorClient:
         await self._session.close()
 
     async def admit(
-        self, root: str | bytes, *, kind: str, name: str, agreement_id: str, valid_until: int = 0
+        self,
+        root: str | bytes,
+        *,
+        kind: str,
+        name: str,
+        agreement_id: str,
+        valid_until: int = 0,
+        audit_scope: pb.AuditScope | None = None,
     ) -> Signed[pb.Admission]:
         """Admit an organization; a later admission replaces an earlier one and ends a suspension.
 
@@ -135,6 +149,7 @@ class AsyncOperatorClient:
             name: its public name, as parents see it.
             agreement_id: of its data agreement.
             valid_until: UTC milliseconds; 0 is until suspended.
+            audit_scope: for an auditor: nodes and dates (:func:`permslip.audit_scope.make_scope`); none is everything.
 
         Raises:
             RefusedError: the broker did not record it.
@@ -147,6 +162,7 @@ class AsyncOperatorClient:
             name=name,
             agreement_id=agreement_id,
             valid_until=valid_until,
+            audit_scope=audit_scope,
         )
         await self.register([signed.envelope])
         return signed
@@ -200,18 +216,32 @@ class AsyncOperatorClient:
             ),
         )
 
+    async def organization(self, root: str | bytes) -> Organization | None:
+        """The organization with this root key, verified; None where nobody was admitted under it."""
+        wanted = _root(root)
+        return (await self._session.know([wanted])).organization(wanted)
+
     async def organizations(self) -> list[Organization]:
         """Every organization of the federation, verified."""
         return await self._session.organizations()
 
 
 def make_admission(
-    session: Session, root: bytes, *, kind: str, name: str, agreement_id: str, valid_until: int
+    session: Session,
+    root: bytes,
+    *,
+    kind: str,
+    name: str,
+    agreement_id: str,
+    valid_until: int,
+    audit_scope: pb.AuditScope | None = None,
 ) -> Signed[pb.Admission]:
     """A signed admission; arguments as for :meth:`AsyncOperatorClient.admit`."""
     code = ORGANIZATIONS.get(kind)
     if code is None:
         raise MalformedError(f"expected one of {', '.join(ORGANIZATIONS)}, got {kind!r}.", field="admission.kind")
+    if audit_scope is not None and code != pb.PRINCIPAL_KIND_AUDITOR:
+        raise MalformedError(f"expected none for a {kind}.", field="admission.audit_scope", remedy="Leave it out.")
     payload = pb.Admission(
         federation=session.server.federation,
         nonce=os.urandom(16),
@@ -222,6 +252,7 @@ def make_admission(
         name=name,
         agreement_id=agreement_id,
         valid_until=valid_until,
+        audit_scope=audit_scope,
     )
     return st.sign(st.ADMISSION, payload, [session.identity.keys.signing])
 
