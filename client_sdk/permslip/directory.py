@@ -69,6 +69,11 @@ class Organization:
         """The root key's name, ``did:key:z6Mk…``."""
         return did_text(self.root)
 
+    @property
+    def kind_name(self) -> str:
+        """The kind's name, e.g. ``provider``."""
+        return pb.PrincipalKind.Name(self.kind).removeprefix("PRINCIPAL_KIND_").lower()
+
 
 class Directory:
     """What a client has verified of the federation's organizations.
