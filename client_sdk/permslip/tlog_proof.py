@@ -41,13 +41,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from permslip.checkpoints import CosignatureVerifier, VerifiedCheckpoint, open_checkpoint, verify_cosigned
+from permslip.checkpoints import VerifiedCheckpoint, open_checkpoint
 from permslip.errors import MalformedError, ProofError
 from permslip.merkle import HASH_BYTES, MAX_PROOF_HASHES, MAX_SIZE, leaf_hash as hash_of_leaf, verify_inclusion
 from permslip.notes import MAX_NOTE_BYTES, NoteVerifier, decode_base64, parse_note
+from permslip.witnesses import WitnessPolicy
 
 __all__ = ["MAX_EXTRA_BYTES", "MAX_PROOF_BYTES", "SUFFIX", "TlogProof", "verify_proof"]
 
@@ -158,8 +158,7 @@ def verify_proof(
     proof: TlogProof,
     log: NoteVerifier,
     *,
-    witnesses: Sequence[CosignatureVerifier] = (),
-    k: int = 0,
+    policy: WitnessPolicy | None = None,
     leaf_hash: bytes | None = None,
     origin: str | None = None,
 ) -> VerifiedCheckpoint:
@@ -168,8 +167,7 @@ def verify_proof(
     Args:
         proof: as it was parsed.
         log: the log's key, known from elsewhere.
-        witnesses: the pinned set; empty where none is demanded.
-        k: so many of them must have cosigned.
+        policy: whose cosignatures count, and how many are needed; None where none are demanded.
         leaf_hash: the entry's hash, for a proof that does not hold the entry; else computed from ``extra``, and
             compared when given.
         origin: the log's expected name; its key's name unless given.
@@ -195,8 +193,8 @@ def verify_proof(
     digest = found or leaf_hash or b""
     # (2) The checkpoint's origin is the expected one, and the log's key signed it.
     # (3) Enough of the pinned witnesses cosigned it, where that is demanded.
-    if witnesses or k:
-        opened = verify_cosigned(proof.checkpoint, log, witnesses, k, origin=origin)
+    if policy is not None:
+        opened = policy.verify(proof.checkpoint, log, origin=origin)
     else:
         opened = open_checkpoint(proof.checkpoint, log, origin=origin)
     # (4) The inclusion proof leads from the leaf's hash to the checkpoint's root.

@@ -11,20 +11,25 @@ from hypothesis import given, strategies as st
 
 from permslip import errors
 from permslip.checkpoints import Checkpoint, CosignatureVerifier, sign_checkpoint
-from permslip.errors import ConfigurationError, MalformedError, PermslipError, ProofError
+from permslip.errors import MalformedError, PermslipError, ProofError
 from permslip.keys import SigningKey
 from permslip.merkle import MAX_SIZE, MemoryHashes, inclusion_proof, leaf_hash, root_at
 from permslip.notes import Ed25519Signer, Ed25519Verifier, VerifierKey
 from permslip.tlog_proof import MAX_EXTRA_BYTES, MAX_PROOF_BYTES, TlogProof, verify_proof
+from permslip.witnesses import WitnessPolicy
 from tests.vectors.making import proof_vectors
 
 VECTORS: dict[str, Any] = json.loads(proof_vectors.FILE.read_text("utf-8"))
 LOG = Ed25519Verifier(VerifierKey.parse(VECTORS["log"]))
-WITNESSES = [CosignatureVerifier(VerifierKey.parse(each)) for each in VECTORS["witnesses"]]
+WITNESSES = tuple(CosignatureVerifier(VerifierKey.parse(each)) for each in VECTORS["witnesses"])
 
 SIGNER = Ed25519Signer("log.example", SigningKey.from_seed(bytes(32)))
 LEAVES = [bytes([number]) * (number + 1) for number in range(33)]
 TREE = MemoryHashes.of_leaves([leaf_hash(each) for each in LEAVES])
+
+
+def policy_of(case: dict[str, Any]) -> WitnessPolicy | None:
+    return WitnessPolicy(WITNESSES, case["k"]) if case["k"] else None
 
 
 def note(size: int) -> bytes:
@@ -58,8 +63,7 @@ def test_a_good_proof_is_verified_and_written_the_same(case: dict[str, Any]) -> 
     opened = verify_proof(
         proof,
         LOG,
-        witnesses=WITNESSES if case["k"] else (),
-        k=case["k"],
+        policy=policy_of(case),
         leaf_hash=bytes.fromhex(case["leaf_hash"]),
     )
 
@@ -72,7 +76,7 @@ def test_a_good_proof_is_verified_and_written_the_same(case: dict[str, Any]) -> 
 @pytest.mark.parametrize("case", VECTORS["bad"], ids=lambda case: case["name"])
 def test_a_bad_proof_is_refused_as_it_says(case: dict[str, Any]) -> None:
     with pytest.raises(getattr(errors, case["error"])) as caught:
-        verify_proof(TlogProof.parse(case["file"].encode()), LOG, witnesses=WITNESSES if case["k"] else (), k=case["k"])
+        verify_proof(TlogProof.parse(case["file"].encode()), LOG, policy=policy_of(case))
 
     assert type(caught.value).__name__ == case["error"]
 
@@ -188,8 +192,8 @@ def test_the_hash_that_is_given_and_the_entry_must_agree() -> None:
 
 
 def test_a_quorum_of_nobody_is_no_quorum() -> None:
-    with pytest.raises(ConfigurationError):
-        verify_proof(proof_of(5, 9), SIGNER.verifier, k=1)
+    with pytest.raises(ProofError):
+        verify_proof(proof_of(5, 9), SIGNER.verifier, policy=WitnessPolicy((), 1))
 
 
 def test_a_checkpoint_whose_text_is_no_checkpoint_names_no_log() -> None:
