@@ -111,7 +111,7 @@ class Session:
         self._asked_at: dict[bytes, float] = {}
         self._learning: dict[bytes, asyncio.Task[None]] = {}
         self._greeting: st.Signed[pb.Hello] | None = None
-        self._broker_key = b""
+        self._broker_cert: st.Signed[pb.KeyCert] | None = None
         self._closed = False
 
     @property
@@ -122,7 +122,12 @@ class Session:
     @property
     def broker_key(self) -> bytes:
         """The key that the broker's certificate names; empty until :meth:`greet` was called."""
-        return self._broker_key
+        return b"" if self._broker_cert is None else self._broker_cert.payload.signing_key
+
+    @property
+    def broker_cert(self) -> st.Signed[pb.KeyCert] | None:
+        """The broker's certificate, by its pinned root; None until :meth:`greet` was called."""
+        return self._broker_cert
 
     def end(self) -> None:
         """Call nothing any more."""
@@ -185,19 +190,36 @@ class Session:
         kept = self._greeting
         if not fresh and kept is not None and self.now() - kept.payload.created_at < _HELLO_FRESH:
             return kept.envelope
+        self._greeting = await self._greeted()
+        return self._greeting.envelope
+
+    async def greet_node(self, node: bytes, reply_key: bytes) -> st.Signed[pb.Hello]:
+        """A new greeting for a read that a node answers through the broker.
+
+        Args:
+            node: the node's root.
+            reply_key: the X25519 key to which it seals its answer.
+
+        Raises:
+            KeyRejectedError: as :meth:`greet`.
+        """
+        return await self._greeted(node=node, reply_key=reply_key)
+
+    async def _greeted(self, *, node: bytes = b"", reply_key: bytes = b"") -> st.Signed[pb.Hello]:
         request = session_pb2.GetChallengeRequest(federation=self.server.federation)
         response = await self.call(session_pb2_grpc.SessionServiceStub, "GetChallenge", request)
         challenge: session_pb2.Challenge = response.challenge
         self._check_broker(challenge)
-        self._greeting = make_hello(
+        return make_hello(
             challenge,
             broker=self.server.broker_root,
             signer=self.identity.signer,
             kind=self.identity.kind,
             key=self.identity.keys.signing,
             now=self.now(),
+            node=node,
+            reply_key=reply_key,
         )
-        return self._greeting.envelope
 
     async def with_greeting(self, make_call: Callable[[pb.Envelope], Awaitable[Any]]) -> Any:
         """Make a call that carries a greeting; once more with a new one when the broker finds it too old.
@@ -306,7 +328,8 @@ class Session:
                 field="challenge.federation",
                 remedy="Check the broker's address and the federation's name.",
             )
-        cert = st.verify(st.KEY_CERT, challenge.broker_cert, federation=self.server.federation).payload
+        signed = st.verify(st.KEY_CERT, challenge.broker_cert, federation=self.server.federation)
+        cert = signed.payload
         check_key_cert(cert)
         if cert.root == self.server.broker_root and self.now() >= cert.valid_until:
             raise KeyRejectedError(
@@ -323,4 +346,4 @@ class Session:
                 )
             if cert.seq > newest:
                 self._seen.saw_broker_seq(cert.root, cert.seq)
-            self._broker_key = cert.signing_key
+            self._broker_cert = signed
