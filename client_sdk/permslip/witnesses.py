@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from permslip import dsse, statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip.bounds import check_strictly
 from permslip.checkpoints import CosignatureVerifier, VerifiedCheckpoint, open_checkpoint, verify_cosigned
 from permslip.errors import AuthorityError, MalformedError, ProofError
 from permslip.keys import PublicKey, SigningKey, did_text
@@ -38,6 +39,7 @@ from permslip.statements import Signed
 __all__ = [
     "WitnessPolicy",
     "add_signature",
+    "begin_witness_set",
     "check_witness_set",
     "missing_signatures",
     "verify_witness_sets",
@@ -80,41 +82,7 @@ def check_witness_set(
         AuthorityError: not by the operator, or not by enough of the witnesses before.
         MalformedError: names the field that cannot be.
     """
-    payload = signed.payload
-    # (1) the operator signed it
-    if payload.signer.root != operator or payload.signer.key != operator:
-        raise AuthorityError(
-            "witness-set: not signed by the federation's operator.",
-            remedy="Check the operator's key in the configuration.",
-        )
-    # (2) any two quorums share a witness
-    count = len(payload.witnesses)
-    if not count < 2 * payload.quorum <= 2 * count:
-        raise MalformedError(
-            f"expected more than half of {count} witnesses and at most all, got {payload.quorum}.",
-            field="witness-set.quorum",
-        )
-    # (3) it is the first, or the next one after the one before
-    expected = (1, b"") if previous is None else (previous.payload.seq + 1, previous.id)
-    if (payload.seq, payload.replaces) != expected:
-        raise MalformedError(
-            f"expected set number {expected[0]}"
-            + (f", replacing {previous.id.hex()}" if previous is not None else ", replacing none")
-            + f"; got number {payload.seq}, replacing {payload.replaces.hex() or 'none'}.",
-            field="witness-set.seq",
-            remedy="Give all sets from the first to the newest, in order.",
-        )
-    # (4) a change is signed by the roots of at least the quorum before
-    if previous is None:
-        if payload.old_witnesses:
-            raise MalformedError("expected none in the first set.", field="witness-set.old_witnesses")
-        return
-    strangers = set(payload.old_witnesses) - set(previous.payload.witnesses)
-    if strangers or len(payload.old_witnesses) < previous.payload.quorum:
-        raise AuthorityError(
-            f"witness-set: expected the signatures of at least {previous.payload.quorum} witnesses of the set before, "
-            f"got {len(payload.old_witnesses) - len(strangers)} of them and {len(strangers)} of others."
-        )
+    _check(signed.payload, previous, operator)
 
 
 def verify_witness_sets(envelopes: Sequence[pb.Envelope], *, federation: str, operator: bytes) -> Signed[pb.WitnessSet]:
@@ -196,6 +164,26 @@ def witness_policy(
     return WitnessPolicy(verifiers, payload.quorum)
 
 
+def begin_witness_set(
+    payload: pb.WitnessSet, operator: SigningKey, previous: Signed[pb.WitnessSet] | None = None
+) -> pb.Envelope:
+    """A set with the operator's signature alone; those of the witnesses before are added with :func:`add_signature`.
+
+    Args:
+        payload: complete; names in ``old_witnesses`` who will sign.
+        operator: the operator's private key.
+        previous: the set before, checked; None for the first.
+
+    Raises:
+        AuthorityError: too few of the old witnesses are named, or others.
+        MalformedError: names the field that cannot be.
+    """
+    check_strictly(payload, st.WITNESS_SET.name)
+    _check(payload, previous, operator.public.raw)
+    begun = pb.Envelope(payload_type=st.WITNESS_SET.payload_type, payload=payload.SerializeToString(deterministic=True))
+    return add_signature(begun, operator)
+
+
 def missing_signatures(envelope: pb.Envelope) -> list[bytes]:
     """The keys that a set names and that have not signed it yet; what is there already is not verified here.
 
@@ -227,3 +215,40 @@ def add_signature(envelope: pb.Envelope, key: SigningKey) -> pb.Envelope:
         payload=envelope.payload,
         signatures=sorted(signatures, key=lambda each: each.key),
     )
+
+
+def _check(payload: pb.WitnessSet, previous: Signed[pb.WitnessSet] | None, operator: bytes) -> None:
+    # (1) the operator signed it
+    if payload.signer.root != operator or payload.signer.key != operator:
+        raise AuthorityError(
+            "witness-set: not signed by the federation's operator.",
+            remedy="Check the operator's key in the configuration.",
+        )
+    # (2) any two quorums share a witness
+    count = len(payload.witnesses)
+    if not count < 2 * payload.quorum <= 2 * count:
+        raise MalformedError(
+            f"expected more than half of {count} witnesses and at most all, got {payload.quorum}.",
+            field="witness-set.quorum",
+        )
+    # (3) it is the first, or the next one after the one before
+    expected = (1, b"") if previous is None else (previous.payload.seq + 1, previous.id)
+    if (payload.seq, payload.replaces) != expected:
+        raise MalformedError(
+            f"expected set number {expected[0]}"
+            + (f", replacing {previous.id.hex()}" if previous is not None else ", replacing none")
+            + f"; got number {payload.seq}, replacing {payload.replaces.hex() or 'none'}.",
+            field="witness-set.seq",
+            remedy="Give all sets from the first to the newest, in order.",
+        )
+    # (4) a change is signed by the roots of at least the quorum before
+    if previous is None:
+        if payload.old_witnesses:
+            raise MalformedError("expected none in the first set.", field="witness-set.old_witnesses")
+        return
+    strangers = set(payload.old_witnesses) - set(previous.payload.witnesses)
+    if strangers or len(payload.old_witnesses) < previous.payload.quorum:
+        raise AuthorityError(
+            f"witness-set: expected the signatures of at least {previous.payload.quorum} witnesses of the set before, "
+            f"got {len(payload.old_witnesses) - len(strangers)} of them and {len(strangers)} of others."
+        )

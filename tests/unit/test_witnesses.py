@@ -23,6 +23,7 @@ from permslip.notes import Ed25519Signer, append_signatures
 from permslip.statements import Signed
 from permslip.witnesses import (
     add_signature,
+    begin_witness_set,
     check_witness_set,
     missing_signatures,
     verify_witness_sets,
@@ -63,7 +64,7 @@ def changed(
     signers: Sequence[SigningKey] = ROOTS[:2],
     **changes: Any,
 ) -> Signed[pb.WitnessSet]:
-    given = {
+    given: dict[str, Any] = {
         "quorum": 2,
         "seq": before.payload.seq + 1,
         "replaces": before.id,
@@ -177,11 +178,7 @@ def test_a_change_is_checked_against_the_set_before_it_alone() -> None:
 def test_signatures_are_added_one_after_the_other_by_those_who_are_named() -> None:
     before = first()
     whole = changed(before).envelope
-    begun = pb.Envelope(
-        payload_type=whole.payload_type,
-        payload=whole.payload,
-        signatures=[each for each in whole.signatures if each.key == OPERATOR.public.raw],
-    )
+    begun = begin_witness_set(pb.WitnessSet.FromString(whole.payload), OPERATOR, before)
     assert missing_signatures(begun) == sorted(each.public.raw for each in ROOTS[:2])
 
     half = add_signature(begun, ROOTS[1])
@@ -191,6 +188,13 @@ def test_signatures_are_added_one_after_the_other_by_those_who_are_named() -> No
 
     assert missing_signatures(done) == []
     assert done.SerializeToString() == whole.SerializeToString()
+
+
+def test_a_set_that_could_never_count_is_not_begun() -> None:
+    before = first()
+
+    with pytest.raises(AuthorityError, match="expected the signatures of at least 2"):
+        begin_witness_set(changed(before, signers=ROOTS[:1]).payload, OPERATOR, before)
 
 
 @pytest.mark.parametrize("key", [ROOTS[4], OPERATOR], ids=["not named", "has signed"])

@@ -12,6 +12,7 @@ from permslip import statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.armor import read_statement, write_statements
 from permslip.cli.output import command_errors, emit, json_option, passphrase
+from permslip.cli.witnesses import cosign
 from permslip.errors import ConfigurationError
 from permslip.keyfile import PrincipalKind, StoredKeys, describe_key_file, read_key_file, write_key_file
 from permslip.keys import SealingKey, SigningKey
@@ -34,6 +35,9 @@ def keys() -> None:
 
     Exit codes: 0 done, 1 failed, 2 called wrongly.
     """
+
+
+keys.add_command(cosign)
 
 
 @keys.command()

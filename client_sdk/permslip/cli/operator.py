@@ -15,6 +15,7 @@ from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.armor import read_statement
 from permslip.audit_scope import make_scope
 from permslip.cli.output import command_errors, emit, json_option, passphrase
+from permslip.cli.witnesses import witnesses
 from permslip.errors import KeyRejectedError
 from permslip.keys import PublicKey, did_text
 
@@ -47,6 +48,9 @@ def operator(context: click.Context, /, config: Path | None, **given: str | None
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
     context.obj = (config, given)
+
+
+operator.add_command(witnesses)
 
 
 @operator.command()
