@@ -110,7 +110,7 @@ class Fact:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Entry(Generic[B_co]):
     """One record, with who served it.
 
@@ -134,6 +134,11 @@ class Entry(Generic[B_co]):
         kind = record.WhichOneof("body")
         body: Message | None = getattr(record, kind) if kind is not None else None
         return Entry(node, node_name, grant_id, record, body)
+
+    def __repr__(self) -> str:
+        # For logs: where a record stands, not what stands in it.
+        where = f"{self.section} {self.record.record_id.hex()} version {self.record.version}"
+        return f"<Entry {where} of {self.node_name!r}>"
 
     @property
     def section(self) -> str:

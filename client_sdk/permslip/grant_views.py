@@ -54,7 +54,7 @@ class GrantStatus(StrEnum):
         return self in (GrantStatus.ACTIVE, GrantStatus.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class GrantView:
     """One grant, with what has become of it.
 
@@ -83,6 +83,11 @@ class GrantView:
     acknowledgement: Signed[pb.Acknowledgement] | None = None
     confirmed: bool = False
     delegations: tuple[Signed[pb.Delegation], ...] = field(default=())
+
+    def __repr__(self) -> str:
+        # For logs: neither the learner's reference nor the purpose in words.
+        terms = f"{', '.join(self.sections)} for {self.purpose} until {time_text(self.signed.payload.expires_at)}"
+        return f"<GrantView {self.id.hex()} {self.status} {self.node_name!r} to {self.grantee_name!r}: {terms}>"
 
     @property
     def id(self) -> bytes:

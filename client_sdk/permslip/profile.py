@@ -44,7 +44,7 @@ __all__ = ["COLUMNS", "Conflict", "Profile", "SliceAnswer"]
 B = TypeVar("B", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SliceAnswer:
     """What one node said to one query.
 
@@ -69,6 +69,9 @@ class SliceAnswer:
     error: PermslipError | None = None
     slice_seq: int = 0
 
+    def __repr__(self) -> str:
+        return f"<SliceAnswer of {self.node_name!r}, records: {len(self.records)}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -92,7 +95,7 @@ class Conflict:
         return {"section": self.section, "about": self.about, "name": self.name, "values": values}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Profile:
     """A learner's records from several nodes.
 
@@ -106,6 +109,12 @@ class Profile:
     slices: tuple[SliceAnswer, ...]
     assembled_at: int = 0
     _entries: list[Entry[Message]] = field(init=False, repr=False, compare=False, default_factory=list)
+
+    def __repr__(self) -> str:
+        # For logs: no reference and no value.
+        count = sum(len(each.records) for each in self.slices)
+        gaps = "complete" if self.is_complete else f"gaps: {len(self.gaps())}"
+        return f"<Profile from {', '.join(repr(each.node_name) for each in self.slices)}, records: {count}, {gaps}>"
 
     @property
     def entries(self) -> tuple[Entry[Message], ...]:

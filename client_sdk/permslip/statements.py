@@ -106,7 +106,7 @@ class Kind(Generic[P]):
         return f"<Kind {self.name}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Signed(Generic[P]):
     """A verified statement: the signatures are those of exactly the keys its payload names.
 
@@ -121,6 +121,9 @@ class Signed(Generic[P]):
     kind: Kind[P]
     payload: P
     envelope: pb.Envelope
+
+    def __repr__(self) -> str:
+        return f"<Signed {self.kind.name} {self.id.hex()}>"
 
     @property
     def raw(self) -> bytes:

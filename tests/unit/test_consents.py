@@ -298,6 +298,16 @@ def test_a_view_reads_what_the_parent_wrote_for_the_grantee() -> None:
     assert not seen.confirmed
 
 
+def test_a_view_in_a_log_tells_nothing_that_the_parent_wrote_for_the_grantee() -> None:
+    shown = repr(view(session_pb2.GrantState(grant=GRANTED.envelope)))
+
+    assert GRANTED.id.hex() in shown
+    assert "personal.attendance, transcript.grades for tutoring until" in shown
+    assert "learner-17" not in shown
+    assert "Help with reading" not in shown
+    assert repr(GRANTED) == f"<Signed grant {GRANTED.id.hex()}>"
+
+
 def test_a_refusal_says_which() -> None:
     seen = view(
         session_pb2.GrantState(

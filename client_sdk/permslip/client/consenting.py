@@ -127,7 +127,7 @@ class RefusedGrant:
     error: PermslipError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Consent:
     """What became of a deposit.
 
@@ -140,6 +140,11 @@ class Consent:
     consent_id: bytes
     grants: tuple[GrantView, ...]
     refused: tuple[RefusedGrant, ...] = ()
+
+    def __repr__(self) -> str:
+        places = [f"{each.node_name!r} {each.status}" for each in self.grants]
+        places += [f"{each.node_name!r} not recorded" for each in self.refused]
+        return f"<Consent {self.consent_id.hex()}: {', '.join(places)}>"
 
     @property
     def is_active(self) -> bool:
