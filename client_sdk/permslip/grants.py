@@ -123,7 +123,11 @@ def check_grant(grant: pb.Grant) -> None:
     _check_capability(grant, "grant")
     check_paths(grant.sections, "grant.sections")
     if grant.expires_at - grant.not_before > MAX_GRANT_LIFETIME:
-        raise MalformedError("expected at most 400 days after not_before.", field="grant.expires_at")
+        raise MalformedError(
+            "expected at most 400 days after not_before.",
+            field="grant.expires_at",
+            remedy="Choose an earlier end; a consent is renewed each year.",
+        )
     if grant.not_before - grant.created_at > MAX_GRANT_LIFETIME:
         raise MalformedError("expected at most 400 days after created_at.", field="grant.not_before")
     recipients = [copy.recipient for copy in grant.private.copies]
@@ -234,7 +238,9 @@ def _terms(payload: pb.Grant | pb.Delegation, party: bytes) -> Terms:
 
 def _check_capability(payload: pb.Grant | pb.Delegation, name: str) -> None:
     if payload.expires_at <= payload.not_before:
-        raise MalformedError("expected an end after not_before.", field=f"{name}.expires_at")
+        raise MalformedError(
+            "expected an end after not_before.", field=f"{name}.expires_at", remedy="Choose a later end."
+        )
     if payload.records_until and payload.records_until < payload.records_from:
         raise MalformedError("expected a day not before records_from.", field=f"{name}.records_until")
     if bool(payload.delegation_depth) != bool(payload.onward_parties):

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from permslip.errors import KeyFileError
 from permslip.keyformat import (
+    FIRST_LINE,
     MAX_FILE_BYTES,
     KdfCost,
     KeyFileSummary,
@@ -87,7 +88,7 @@ def write_key_file(
     except FileExistsError:
         raise KeyFileError(
             f"{target} exists, and a private key is not replaced unasked.",
-            remedy="Choose another name, or say that it is to be overwritten.",
+            remedy="Choose another name, or move the old file away first.",
         ) from None
     except OSError as error:
         raise KeyFileError(
@@ -142,13 +143,16 @@ def _read(source: Path) -> bytes:
             f"{source} cannot be opened: {error.strerror}.", remedy="Check the path and who owns the file."
         ) from error
     try:
-        _judge(os.fstat(descriptor), source)
-        return os.read(descriptor, MAX_FILE_BYTES + 1)
+        status = os.fstat(descriptor)
+        _judge_owner(status, source)
+        content = os.read(descriptor, MAX_FILE_BYTES + 1)
+        _judge_mode(status, source, content)
+        return content
     finally:
         os.close(descriptor)
 
 
-def _judge(status: os.stat_result, source: Path) -> None:
+def _judge_owner(status: os.stat_result, source: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise KeyFileError(f"{source} is no regular file.", remedy="Give the path of the key file itself.")
     if status.st_uid != os.geteuid():
@@ -156,7 +160,12 @@ def _judge(status: os.stat_result, source: Path) -> None:
             f"{source} belongs to user {status.st_uid}, and you are user {os.geteuid()}.",
             remedy=f"chown {os.geteuid()} {source}",
         )
+
+
+def _judge_mode(status: os.stat_result, source: Path, content: bytes) -> None:
     if status.st_mode & 0o077:
+        if not content.startswith(FIRST_LINE):
+            raise KeyFileError(f"{source} is no key file.", remedy="Give the path of the key file itself.")
         raise KeyFileError(
             f"{source} is open to others (mode {stat.S_IMODE(status.st_mode):04o}).",
             remedy=f"chmod 600 {source}",

@@ -75,6 +75,7 @@ from permslip.errors import KeyFileError, PermslipError
 from permslip.keys import SEED_BYTES, PublicKey, SealingKey, SigningKey
 
 __all__ = [
+    "FIRST_LINE",
     "MAX_FILE_BYTES",
     "KdfCost",
     "KeyFileSummary",
@@ -89,6 +90,9 @@ __all__ = [
 Passphrase: TypeAlias = bytes | Callable[[], bytes]
 
 MAX_FILE_BYTES: Final = 2048
+FIRST_LINE: Final = b"permslip-key: "  # with what every key file begins
+_COPY: Final = "Restore the file from where you keep a copy."
+_RIGHT_FILE: Final = f"Give the path of a key file, or restore it: it begins with {FIRST_LINE.decode()!r}."
 _MAX_OPSLIMIT: Final = 16
 _MAX_MEMLIMIT: Final = 1 << 30
 _MIN_MEMLIMIT: Final = pwhash.argon2id.MEMLIMIT_MIN
@@ -288,9 +292,10 @@ class _Fields:
             raise self.error("altered after it was written.")
         return [seeds[start : start + SEED_BYTES] for start in range(0, len(seeds), SEED_BYTES)]
 
-    def error(self, message: str, *, remedy: str = "Restore the file from where you keep a copy.") -> KeyFileError:
+    def error(self, message: str, *, remedy: str = "") -> KeyFileError:
         """Names the file; never shows a value, for it may be secret."""
-        return KeyFileError(f"{self._source}: {message}", remedy=remedy)
+        usual = _COPY if self._content.startswith(FIRST_LINE) else _RIGHT_FILE
+        return KeyFileError(f"{self._source}: {message}", remedy=remedy or usual)
 
     def _hex(self, name: str, pattern: re.Pattern[str]) -> bytes:
         value = self._values[name]

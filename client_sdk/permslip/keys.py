@@ -141,7 +141,12 @@ class PublicKey:
             number = number * 58 + value
         if number >> (8 * KEY_BYTES) != int.from_bytes(_ED25519_MULTICODEC, "big"):
             raise _not_a_did(text, field)
-        return PublicKey.parse((number & (2**256 - 1)).to_bytes(KEY_BYTES, "big"), field=field)
+        try:
+            return PublicKey.parse((number & (2**256 - 1)).to_bytes(KEY_BYTES, "big"), field=field)
+        except KeyRejectedError as error:
+            raise KeyRejectedError(
+                error.message, remedy="Compare it, letter by letter, with what was printed; a letter may be wrong."
+            ) from None
 
     @property
     def did(self) -> str:

@@ -205,6 +205,9 @@ class NodeSettings:
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> NodeSettings:
     """Read and check a node's configuration.
 
+    Paths in the file are relative to its folder. ``database`` is a URL and no path: a relative SQLite file is looked
+    for where the node runs, so ``permslip node init`` writes the full path.
+
     Raises:
         ConfigurationError: names the key.
     """

@@ -94,3 +94,10 @@ def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path: Path, content: 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_settings(file=tmp_path / "absent.toml", given={})
+
+
+def test_a_key_that_does_not_belong_there_is_said_to_stand_in_which_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "node.toml", '[node]\nname = "High"\n')
+
+    with pytest.raises(ConfigurationError, match=f"node: there is no such key.*It stands in {path}"):
+        load_settings(file=path, given={})

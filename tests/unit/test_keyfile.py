@@ -346,3 +346,11 @@ def test_an_unprotected_file_is_described_as_such(tmp_path: Path) -> None:
     summary = describe_key_file(tmp_path / "key")
     assert not summary.protected
     assert summary.sealing_public is None
+
+
+def test_another_file_in_a_key_file_s_place_is_said_to_be_none_whatever_its_mode(tmp_path: Path) -> None:
+    for mode in (0o600, 0o644):
+        path = place(tmp_path / f"online.cert-{mode}", b"-----BEGIN PERMSLIP KEY-CERT-----\n", mode)
+        with pytest.raises(KeyFileError) as caught:
+            read_key_file(path)
+        assert "Give the path of" in caught.value.remedy

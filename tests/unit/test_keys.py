@@ -303,3 +303,16 @@ def test_unseal_refuses_what_is_sealed_to_another_key() -> None:
     sealed = seal(SealingKey.generate().public, b"secret", context=b"")
     with pytest.raises(SealError, match="altered or is not for the key"):
         SealingKey.generate().unseal(sealed)
+
+
+def test_a_did_with_a_wrong_letter_is_to_be_compared_not_made_anew() -> None:
+    did = SigningKey.generate().public.did
+    mistyped = (f"{did[:-1]}{letter}" for letter in "23456789ABCDEFGH" if letter != did[-1])
+    remedies = []
+    for text in mistyped:
+        try:
+            PublicKey.from_did(text, field="DID")
+        except KeyRejectedError as error:
+            remedies.append(error.remedy)
+    assert remedies
+    assert all("Compare it" in each for each in remedies)

@@ -421,6 +421,10 @@ class OperatorClient:
         """See :meth:`~permslip.client.operating.AsyncOperatorClient.status`."""
         return self._thread.run(self._client.status())
 
+    def organization(self, root: str | bytes) -> Organization | None:
+        """See :meth:`~permslip.client.operating.AsyncOperatorClient.organization`."""
+        return self._thread.run(self._client.organization(root))
+
     def organizations(self) -> list[Organization]:
         """Every organization of the federation, verified."""
         return self._thread.run(self._client.organizations())

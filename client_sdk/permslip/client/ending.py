@@ -8,7 +8,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.client.consenting import Consent
@@ -23,6 +23,8 @@ from permslip.statements import Signed
 from permslip.wallet import Wallet
 
 __all__ = ["Revocable", "revocations_of"]
+
+_LIST: Final = "The id of a consent is printed when it is given; «permslip guardian grants» lists all."
 
 # What can be revoked: a consent, grants, or ids of grants or consents as bytes or hexadecimal.
 Revocable: TypeAlias = Consent | GrantView | bytes | str | Iterable[GrantView | bytes | str]
@@ -60,7 +62,7 @@ async def revocations_of(
             kept = [_of_view(session, view) for view in listed if wanted and wanted in (view.id, view.consent_id)]
         if not kept:
             reason = Reason.GRANT_UNKNOWN
-            raise RefusedError(f"nothing is known by {wanted.hex()}.", code=reason.name, remedy=reason.remedy)
+            raise RefusedError(f"nothing is known by {wanted.hex()}.", code=reason.name, remedy=_LIST)
         found += kept
     if not found:
         raise MalformedError("there is nothing to revoke.", field="target")
@@ -119,4 +121,6 @@ def _id(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise MalformedError(f"expected an id in hexadecimal, got {text[:80]!r}.", field="target") from None
+        raise MalformedError(
+            f"expected an id in hexadecimal, got {text[:80]!r}.", field="target", remedy=_LIST
+        ) from None

@@ -152,13 +152,21 @@ def _read(path: Path) -> dict[str, str]:
         with path.open("rb") as stream:
             table: dict[str, Any] = tomllib.load(stream)
     except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror}.", key=str(path)) from error
+        raise ConfigurationError(
+            f"cannot be read: {error.strerror}.",
+            key=str(path),
+            remedy=f"Name the federation's {_FILE}; its operator hands it out.",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"is not TOML: {error}.", key=str(path)) from error
     values: dict[str, str] = {}
     for key, value in table.items():
         if key not in KEYS:
-            raise ConfigurationError("there is no such key.", key=key, remedy=f"The keys are: {', '.join(KEYS)}.")
+            raise ConfigurationError(
+                "there is no such key.",
+                key=key,
+                remedy=f"The keys are: {', '.join(KEYS)}. It stands in {path}; is that the federation's {_FILE}?",
+            )
         if not isinstance(value, str):
             raise ConfigurationError(f"expected text, got {type(value).__name__}.", key=key)
         values[key] = str(path.parent / Path(value).expanduser()) if key in _PATHS else value

@@ -60,11 +60,12 @@ class _Rule:
 
 
 class _Origin(NamedTuple):
-    """Where a value stood: a description for people, the folder of relative paths, and whether it is text to parse."""
+    """Where a value stood: in words, the folder of relative paths, whether it is text to parse, whether in a file."""
 
     says: str
     folder: Path
     is_text: bool
+    is_file: bool = False
 
 
 def setting(
@@ -108,7 +109,7 @@ def load(cls: type[_T], path: Path | None, environ: Mapping[str, str], section: 
     table: dict[str, Any] = {}
     file = _Origin("the environment", Path(), is_text=False)
     if path is not None:
-        file = _Origin(str(path), path.parent, is_text=False)
+        file = _Origin(str(path), path.parent, is_text=False, is_file=True)
         table = _read_section(path, section)
     overlay = _overlay(environ, section)
     values: _T = _build(cls, section, table, file, overlay)
@@ -145,11 +146,17 @@ def _read_section(path: Path, section: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"expected a table [{section}] in {path}, found none.",
             key=section,
-            remedy=_suggest(section, document) or f"Begin the service's settings with the line [{section}].",
+            remedy=_suggest(section, document) or _right_file(section),
         )
     if not isinstance(table, dict):
-        raise ConfigurationError(f"expected a table in {path}, got {_shown(table)}.", key=section)
+        raise ConfigurationError(
+            f"expected a table [{section}] in {path}, got {_shown(table)}.", key=section, remedy=_right_file(section)
+        )
     return table
+
+
+def _right_file(section: str) -> str:
+    return f"Name the file that «permslip {section} init» made; its settings begin with the line [{section}]."
 
 
 def _overlay(environ: Mapping[str, str], section: str) -> dict[str, tuple[str, str]]:
@@ -189,7 +196,11 @@ def _build(cls: Any, dotted: str, table: Mapping[str, Any], file: _Origin, overl
             raise ConfigurationError(
                 f"expected {_described(wanted)} in {file.says}, found nothing.",
                 key=key,
-                remedy=f"Write {name} = … into [{dotted}], or set {environment_name(key)}.",
+                remedy=(
+                    f"Write {name} = … into [{dotted}], or set {environment_name(key)}."
+                    if file.is_file
+                    else f"Name the configuration file with --config, or set {environment_name(key)}."
+                ),
             )
     return cls(**values)
 

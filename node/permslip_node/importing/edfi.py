@@ -284,9 +284,11 @@ def _enrolled_at(school: str, sources: list[SourceFile]) -> frozenset[str]:
                         found.add(row.values.get("Student/StudentUniqueStateId", ""))
                 links.keep(row)
     if not found:
+        named = ", ".join(sorted(schools)[:20]) or "none"
+        of_enrolments = [source for source in sources if interchange_of(source) == _ENROLMENT]
         raise ImportFileError(
-            f"no learner is enrolled at the school {school!r}; the enrolments name {sorted(schools)[:20]}.",
-            file=", ".join(source.name for source in sources[:3]),
+            f"no learner is enrolled at the school {school!r}; the enrolments name {named}.",
+            file=", ".join(source.name for source in (of_enrolments or sources)[:3]),
             remedy="Give a StateOrganizationId that StudentSchoolAssociation names.",
         )
     return frozenset(found)

@@ -113,7 +113,7 @@ def open_sources(paths: Iterable[Path]) -> Iterator[Sources]:
             raise ImportFileError(
                 "expected an .xml file, or a folder or .zip archive that holds some.",
                 file=named,
-                remedy="Give the path of an Ed-Fi Core 1.0 export.",
+                remedy="Give the path of an Ed-Fi Core 1.0 export; a Canvas-style extract needs --format lms.",
             )
         files.sort(key=lambda file: file.label)
         yield Sources(tuple(files), tuple(ignored), digest.digest())

@@ -17,6 +17,8 @@ from click.testing import CliRunner
 
 from permslip.armor import read_statements
 from permslip.cli import main
+from permslip.directory import Organization
+from permslip.keys import SigningKey
 from tests.e2e.sdk.three_schools import CHILD, ThreeSchools
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +63,14 @@ class Desk:
         assert process.returncode is not None
         assert b"Traceback" not in errors, errors.decode()
         return Done(process.returncode, output.decode(), errors.decode())
+
+    async def operate(self, *words: str, key: str = "operator.key") -> Done:
+        """One command of the operator."""
+        return await self.type("operator", "--key", str(self.config.with_name(key)), *words)
+
+    async def organizations(self) -> list[Organization]:
+        async with self.schools.operator() as operator:
+            return await operator.organizations()
 
     async def link(self, *names: str) -> None:
         for name in names:
@@ -265,3 +275,32 @@ def test_a_missing_setting_is_named_with_the_ways_to_give_it(tmp_path: Path) -> 
 
     assert result.exit_code == 1
     assert "broker: is not set. Give --broker, set PERMSLIP_BROKER, or write it in permslip.toml." in result.stderr
+
+
+async def test_whom_nobody_admitted_cannot_be_suspended(desk: Desk) -> None:
+    stranger = SigningKey.generate().public.did
+    tutor = next(each for each in await desk.organizations() if each.kind_name == "provider")
+
+    unknown = await desk.operate("suspend", stranger)
+    known = await desk.operate("suspend", tutor.did)
+
+    assert (unknown.code, "nothing to suspend" in unknown.errors) == (1, True)
+    assert (known.code, known.output.splitlines()) == (0, [f"suspended {tutor.name}", tutor.did])
+
+
+async def test_a_provider_is_not_made_a_node_by_a_slip_of_the_operator(desk: Desk) -> None:
+    tutor = next(each for each in await desk.organizations() if each.kind_name == "provider")
+
+    done = await desk.operate("admit", tutor.did, "--kind", "node", "--name", tutor.name, "--agreement", "NDPA-1")
+
+    assert (done.code, f"admitted already, as the provider {tutor.name!r}" in done.errors) == (1, True)
+    assert tutor in await desk.organizations()
+
+
+async def test_another_s_key_is_not_taken_for_the_operator_s(desk: Desk) -> None:
+    done = await desk.operate("status", key="tutor.key")
+
+    assert (done.code, "expected the key of the federation's operator, got that of a provider" in done.errors) == (
+        1,
+        True,
+    )
