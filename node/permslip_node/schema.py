@@ -19,6 +19,8 @@ Beside the ledger (:mod:`permslip.hosting.schema`) and the recorded statements (
 ``charged_query``  queries under grants that are limited in uses: what each cost, and whether any byte left
 ``instance``       one row: up to which ledger size the running node has noticed what other processes appended
 ``veto``           (handle, grantee, person): a guardian revoked what this grantee held
+``witnessed``      broker root → the last checkpoint of its ledger that this node cosigned
+``witness_alert``  checkpoints that it refused, each with the one that it contradicts
 =================  =============================================================================================
 
 Rules:
@@ -58,6 +60,8 @@ __all__ = [
     "slip",
     "use_count",
     "veto",
+    "witness_alert",
+    "witnessed",
 ]
 
 METADATA: Final = MetaData()
@@ -279,4 +283,31 @@ veto: Final = Table(
     Column("person_id", Text, primary_key=True),
     _number("revoked_at"),
     sqlite_with_rowid=False,
+)
+
+witnessed: Final = Table(
+    "witnessed",
+    METADATA,
+    _key("broker"),
+    _text("origin"),
+    _number("size"),
+    Column("root", LargeBinary, nullable=False),
+    # As it was offered, signed by the broker.
+    Column("note", LargeBinary, nullable=False),
+    _number("cosigned_at"),
+)
+
+witness_alert: Final = Table(
+    "witness_alert",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("broker", LargeBinary, nullable=False),
+    # A WitnessFault of the contract.
+    _number("fault"),
+    _number("refused_at"),
+    # Of the entry in this node's ledger.
+    _number("position"),
+    Column("seen", LargeBinary, nullable=False),
+    Column("offered", LargeBinary, nullable=False),
+    _text("detail"),
 )
