@@ -34,6 +34,7 @@ from permslip.errors import ConfigurationError
 from permslip.hosting.database import migrate, open_engine
 from permslip.hosting.facts_store import FactStore
 from permslip.hosting.ledger import Ledger
+from permslip.hosting.ledger_pages import LedgerPages
 from permslip.hosting.logs import get_log
 from permslip.hosting.metrics import Metrics, exposed
 from permslip.hosting.serving import Service, Tls
@@ -44,7 +45,7 @@ from permslip_broker.accesses import Accesses
 from permslip_broker.announcements import Announcements
 from permslip_broker.attach import Attach
 from permslip_broker.attachments import Attachments
-from permslip_broker.auditors import Auditors
+from permslip_broker.auditors import Auditors, SignedCheckpoints
 from permslip_broker.configuration import BrokerSettings, LimitSettings, TlsSettings
 from permslip_broker.deciding import Deciding, restore_replays
 from permslip_broker.deposits import Deposits
@@ -91,12 +92,14 @@ class Broker:
     routing: Routing
     attachments: Attachments
     recorder: Recorder
+    auditors: Auditors
     service: Service
     limits: LimitSettings
 
     async def drain(self) -> None:
         """End in order; returns when nothing is left to be done."""
         self.routing.drain()
+        self.auditors.end()
         closing = asyncio.ensure_future(self.service.drain(self.limits.drain_seconds))
         try:
             async with asyncio.timeout(self.limits.drain_seconds):
@@ -168,6 +171,13 @@ async def open_broker(
         links = Links(within=settings.limits.link_seconds)
         states = GrantStates(engine, tables, facts, clock)
         own_grants = OwnGrants(facts)
+        auditors = Auditors(
+            identity=identity,
+            greetings=greetings,
+            facts=facts,
+            pages=LedgerPages(ledger, engine, tables.facts, tables.ledger),
+            checkpoints=SignedCheckpoints(identity, ledger),
+        )
         watch_broker(metrics, routing, refusals, attachments)
         metrics.watch_ledger(lambda: ledger.size)
 
@@ -217,9 +227,7 @@ async def open_broker(
                 limits=limits,
                 clock=clock,
             ),
-            auditor_pb2.DESCRIPTOR.services_by_name["AuditorService"]: Auditors(
-                identity=identity, greetings=greetings, ledger=ledger
-            ),
+            auditor_pb2.DESCRIPTOR.services_by_name["AuditorService"]: auditors,
         }
         if settings.metrics.listen:
             host, _, port = settings.metrics.listen.rpartition(":")
@@ -236,7 +244,9 @@ async def open_broker(
             key="broker.listen",
         )
         _log.info("broker_started", ledger_size=ledger.size, recent_queries=restored, port=service.port)
-        broker = Broker(identity, service.port, ledger, routing, attachments, recorder, service, settings.limits)
+        broker = Broker(
+            identity, service.port, ledger, routing, attachments, recorder, auditors, service, settings.limits
+        )
         try:
             yield broker
         finally:

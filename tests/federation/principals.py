@@ -88,8 +88,10 @@ class Organization:
         return replace(self, cert=cert)
 
 
-def admit(operator: Person, organization: Organization, *, now: int) -> Signed[pb.Admission]:
-    """The operator's admission of an organization."""
+def admit(
+    operator: Person, organization: Organization, *, now: int, audit_scope: pb.AuditScope | None = None
+) -> Signed[pb.Admission]:
+    """The operator's admission of an organization; of an auditor with a scope."""
     payload = pb.Admission(
         federation=organization.federation,
         nonce=os.urandom(16),
@@ -99,6 +101,7 @@ def admit(operator: Person, organization: Organization, *, now: int) -> Signed[p
         kind=organization.kind,
         name=organization.name,
         agreement_id="NDPA-2026-001",
+        audit_scope=audit_scope,
     )
     return st.sign(st.ADMISSION, payload, [operator.key])
 
