@@ -7,6 +7,7 @@ Rules:
   that come of it. Every server listens on loopback.
 - A command that ends with ``&`` is started and left; ``permslip … run`` counts as started once its ready file is there.
 - Output is compared loosely: the shown lines are parts of what was printed, in this order; ``…`` stands for anything.
+- What Python prints is shown in comments that begin with ``# →``.
 
 Example::
 
@@ -36,6 +37,7 @@ from tests.docs.sketches import Sketch
 __all__ = ["Reader"]
 
 _PATIENCE: Final = 60.0
+_PRINTS: Final = "# → "
 _SENTINEL: Final = "<<< typed, and ended with "
 _SERVER: Final = re.compile(r"permslip (broker|node) run --config (\S+)")
 _PORTS: Final = re.compile(r"(?<=:)(?:7443|946[0-9])\b")
@@ -118,7 +120,8 @@ class Reader:
             script = self.folder / ".example.py"
             text = block.text if sketch is None else sketch.whole(block.text)
             script.write_text(self._with_ports(text), "utf-8")
-            self._typed(block, Command(f"{sys.executable} .example.py", ()))
+            printed = tuple(line.strip().removeprefix(_PRINTS) for line in text.splitlines() if _PRINTS in line)
+            self._typed(block, Command(f"{sys.executable} .example.py", printed))
         elif block.language == "console":
             for command in commands(block):
                 self._typed(block, command)
