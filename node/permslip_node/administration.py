@@ -1,5 +1,5 @@
 """What a node's operator does by hand, beside the running node or while it is down: suspend, reinstate, set a quorum
-rule, take a revocation that a parent brought on paper.
+rule, hide guardians from one another, take a revocation that a parent brought on paper.
 
 Each is an entry of the node's own ledger, made by this process in the same database. A running node notices it within
 ``notice_ms``, stops what must stop, and tells the brokers; :meth:`Office.noticed` waits for that. While no node runs,
@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.clock import system_clock
 from permslip.errors import RefusedError
-from permslip.hosting.database import reading
+from permslip.hosting.database import reading, writing
 from permslip.hosting.drafts import Recorded
 from permslip.hosting.facts_store import FactStore
 from permslip.hosting.ledger import Ledger
@@ -47,6 +47,7 @@ from permslip_node.roster import (
     find_learner,
     set_family_state,
     set_quorum,
+    set_visibility,
 )
 
 __all__ = ["Done", "Office", "open_office"]
@@ -132,6 +133,20 @@ class Office:
 
         change = change_draft(ledger_pb2.AUTHORITY_CHANGE_QUORUM, self._identity.root, handle, write)
         return _done(await self._endorser.review(handle, change))
+
+    async def visibility(self, native_id: str, *, visible: bool) -> Done:
+        """Set whether the guardians of a learner learn of one another: of what the other gave, and what was read by it.
+
+        It changes nobody's authority, so it is no entry of the ledger; the endorsements that follow are.
+
+        Raises:
+            RefusedError: there is no such learner.
+        """
+        handle = self._learner(native_id)
+        with writing(self._engine) as connection:
+            set_visibility(connection, handle, visible=visible)
+        recorded = await self._endorser.review(handle)
+        return Done(self._ledger.read_head().size, len(recorded))
 
     async def revoke(self, envelope: pb.Envelope) -> tuple[Signed[pb.Acknowledgement], Done]:
         """Take a revocation that was brought by hand; it is in force when this returns.

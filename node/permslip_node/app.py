@@ -40,11 +40,12 @@ from permslip_node.pushes import Pushes
 from permslip_node.recording import Recording
 from permslip_node.records_store import RecordsStore
 from permslip_node.rotation import Rotation
+from permslip_node.slice_answers import SliceAnswers
 from permslip_node.slips import Slips
 from permslip_node.streams import BrokerStream
 from permslip_node.uses import forget_open_answers
 
-__all__ = ["RunningNode", "boot_millis", "open_ledger", "open_node", "open_store"]
+__all__ = ["RunningNode", "boot_millis", "ledger_origin", "open_ledger", "open_node", "open_store"]
 
 _log = get_log(__name__)
 
@@ -67,6 +68,11 @@ def open_store(settings: NodeSettings) -> Iterator[Engine]:
         engine.dispose()
 
 
+def ledger_origin(settings: NodeSettings, identity: Identity) -> str:
+    """The name of the node's ledger in checkpoints."""
+    return settings.origin or f"{settings.federation}/node/{identity.root.hex()[:16]}"
+
+
 def open_ledger(
     settings: NodeSettings,
     identity: Identity,
@@ -75,13 +81,12 @@ def open_ledger(
     on_batch: Callable[[int, float], None] | None = None,
 ) -> Ledger:
     """The node's own ledger."""
-    origin = settings.origin or f"{settings.federation}/node/{identity.root.hex()[:16]}"
     return Ledger.open(
         engine,
         schema.LEDGER,
         federation=identity.federation,
         keeper=identity.root,
-        origin=origin,
+        origin=ledger_origin(settings, identity),
         clock=clock,
         on_batch=on_batch,
     )
@@ -137,6 +142,14 @@ class RunningNode:
             engine,
             self.endorser,
             tries=settings.limits.slip_tries,
+            default_rule=settings.quorum,
+            clock=clock,
+        )
+        self.slice_answers = SliceAnswers(
+            identity,
+            engine,
+            self.recording,
+            origin=ledger_origin(settings, identity),
             default_rule=settings.quorum,
             clock=clock,
         )

@@ -64,6 +64,7 @@ class FrameReader:
         self._calls: asyncio.Queue[list[node_pb2.EndorsementCall]] = asyncio.Queue(_WAITING)
         self._confirmed: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self._links: asyncio.Queue[list[node_pb2.LinkForward]] = asyncio.Queue(_WAITING)
+        self._slices: asyncio.Queue[list[node_pb2.LedgerCall]] = asyncio.Queue(_WAITING)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What must run beside :meth:`read`."""
@@ -72,6 +73,7 @@ class FrameReader:
             _each(self._calls, self._endorse),
             _each(self._confirmed, self._forget_confirmed, gather_for=_GATHER_CONFIRMED_S),
             _each(self._links, self._link),
+            _each(self._slices, self._tell_slices),
         ]
 
     async def read(self, call: Call, first: Sequence[node_pb2.BrokerFrame]) -> None:
@@ -86,6 +88,7 @@ class FrameReader:
         calls: list[node_pb2.EndorsementCall] = []
         confirmed: list[bytes] = []
         links: list[node_pb2.LinkForward] = []
+        slices: list[node_pb2.LedgerCall] = []
         answerer = self._node.answerer
         for frame in frames:
             which = frame.WhichOneof("frame")
@@ -109,6 +112,8 @@ class FrameReader:
                     confirmed.append(frame.statement_result.statement_id)
             elif which == "link":
                 links.append(frame.link)
+            elif which == "ledger" and frame.ledger.HasField("slice"):
+                slices.append(frame.ledger)
             else:
                 self._decline(frame, which)
         if queries:
@@ -121,6 +126,8 @@ class FrameReader:
             await self._confirmed.put(confirmed)
         if links:
             await self._links.put(links)
+        if slices:
+            await self._slices.put(slices)
 
     def _tick(self, envelope: pb.Envelope) -> None:
         try:
@@ -165,6 +172,12 @@ class FrameReader:
         for forward in forwards:
             check_bounds(forward, "link")
             self._stream.put(node_pb2.NodeFrame(link=await self._node.slips.answer(forward)))
+
+    async def _tell_slices(self, calls: list[node_pb2.LedgerCall]) -> None:
+        for call in calls:
+            await self._stream.outbox.room()
+            reply = await self._node.slice_answers.answer(call)
+            self._stream.put(node_pb2.NodeFrame(ledger=reply), sealed=len(reply.sealed_slice))
 
     def _decline(self, frame: node_pb2.BrokerFrame, which: str | None) -> None:
         """What this node does not do is said, not ignored, where somebody waits for it."""

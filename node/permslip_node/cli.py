@@ -16,7 +16,7 @@ from permslip.cli.output import EXIT_PART, command_errors, emit, json_option
 from permslip.clock import system_clock
 from permslip.keys import PublicKey
 from permslip_node.cli_families import families, slip
-from permslip_node.cli_office import quorum, reinstate, revoke, suspend
+from permslip_node.cli_office import quorum, reinstate, revoke, suspend, visibility
 from permslip_node.cli_sample import sample_district
 from permslip_node.configuration import NodeSettings, load_settings
 from permslip_node.development import make_development_node, read_joining
@@ -58,7 +58,7 @@ def node() -> None:
     """
 
 
-for each in (families, slip, suspend, reinstate, quorum, revoke, sample_district):
+for each in (families, slip, suspend, reinstate, quorum, visibility, revoke, sample_district):
     node.add_command(each)
 
 

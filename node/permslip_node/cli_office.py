@@ -1,4 +1,4 @@
-"""``permslip node suspend``, ``reinstate``, ``quorum`` and ``revoke``: what the operator does by hand.
+"""``permslip node suspend``, ``reinstate``, ``quorum``, ``visibility`` and ``revoke``: what the operator does by hand.
 
 All of them work beside the running node, which notices within a fraction of a second, and while it is down.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from permslip_node.administration import Done, Office
     from permslip_node.configuration import NodeSettings
 
-__all__ = ["quorum", "reinstate", "revoke", "suspend"]
+__all__ = ["quorum", "reinstate", "revoke", "suspend", "visibility"]
 
 _PATIENCE_S = 10.0
 
@@ -87,6 +87,31 @@ def quorum(learner: str, rule: str, config: Path | None, as_json: bool) -> None:
     Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but the running node has not noticed yet, 4 no such learner.
     """
     _authority(config, as_json, f"{learner}: {rule} must sign", lambda office: office.quorum(learner, rule))
+
+
+@click.command()
+@click.argument("learner")
+@click.argument("rule", type=click.Choice(["shown", "hidden"]))
+@_config
+@json_option
+@command_errors
+def visibility(learner: str, rule: str, config: Path | None, as_json: bool) -> None:
+    """Let the guardians of LEARNER learn of one another, or hide them from one another, as a court may order.
+
+    Hidden, each sees, and can revoke, what she signed herself and nothing else: neither the other's consents nor what
+    was read under them.
+
+    Example: permslip node visibility 604822 hidden --config high/node.toml
+
+    Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but the running node has not noticed yet, 4 no such learner.
+    """
+    visible = rule == "shown"
+    _authority(
+        config,
+        as_json,
+        f"{learner}: guardians are {rule} from one another" if not visible else f"{learner}: guardians are {rule}",
+        lambda office: office.visibility(learner, visible=visible),
+    )
 
 
 @click.command()

@@ -9,6 +9,8 @@ Rules:
   others signed with her stands if they alone meet the quorum. A key that was lost since still counts as its person.
 - ``all`` counts persons with authority, also those who have no key yet: nobody is passed over because she was slow.
 - What another guardian revoked for this grantee comes back only with everybody's signature.
+- Any guardian may revoke; but where this node does not let the guardians of a learner learn of one another, only those
+  who signed: who may revoke is shown the grant, and with it who gave it (docs/adr/0012).
 - A refused grant is never revived: whoever may sign now signs a new one.
 
 Example::
@@ -18,6 +20,7 @@ Example::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -88,7 +91,7 @@ def judge(
     return Judgement(
         pb.ENDORSEMENT_VERDICT_ENDORSED,
         authority.quorum_rule,
-        _revokers(grant, deciders),
+        _revokers(grant, deciders if authority.visible else signers),
         _valid_until(grant, authority, now),
     )
 
@@ -131,9 +134,9 @@ def _grantee_verdict(grant: pb.Grant, authority: Authority, provider_admitted: b
     return pb.ENDORSEMENT_VERDICT_ENDORSED
 
 
-def _revokers(grant: pb.Grant, deciders: tuple[Guardian, ...]) -> tuple[bytes, ...]:
-    """Whoever signed, and any one guardian; signers first, should there ever be too many."""
-    others = sorted({key for each in deciders for key in each.keys} - set(grant.granted_by))
+def _revokers(grant: pb.Grant, persons: Sequence[Guardian]) -> tuple[bytes, ...]:
+    """Whoever signed, and these persons; signers first, should there ever be too many."""
+    others = sorted({key for each in persons for key in each.keys} - set(grant.granted_by))
     return tuple(sorted([*grant.granted_by, *others][:MAX_REVOKERS]))
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "read_authority",
     "set_family_state",
     "set_quorum",
+    "set_visibility",
 ]
 
 QUORUM_RULES = ("any", "all")
@@ -253,3 +254,10 @@ def set_family_state(
 def set_quorum(connection: Connection, handle: bytes, rule: str) -> None:
     """Set the quorum rule of one learner; empty: the node's own."""
     connection.execute(update(schema.learner).where(schema.learner.c.handle == handle).values(quorum_rule=rule))
+
+
+def set_visibility(connection: Connection, handle: bytes, *, visible: bool) -> None:
+    """Set whether the guardians of one learner learn of one another."""
+    connection.execute(
+        update(schema.learner).where(schema.learner.c.handle == handle).values(guardians_visible=visible)
+    )

@@ -50,6 +50,15 @@ def test_any_one_guardian_may_consent_and_every_guardian_may_revoke() -> None:
     assert judgement.valid_until == NOW + MAX_ENDORSEMENT_LIFETIME
 
 
+def test_where_guardians_are_hidden_from_one_another_only_who_signed_may_revoke() -> None:
+    hidden = replace(family(MOTHER, FATHER), visible=False)
+    assert judged(grant(MOTHER), hidden).revokers == (b"m" * 32,)
+    assert judged(grant(MOTHER, FATHER), hidden).revokers == (b"f" * 32, b"m" * 32)
+    new_phone = replace(MOTHER, keys=(b"n" * 32,), retired_keys=MOTHER.keys)
+    hidden = replace(family(new_phone, FATHER), visible=False)
+    assert judged(grant(MOTHER), hidden, before=True).revokers == (b"m" * 32, b"n" * 32)
+
+
 def test_endorsement_never_outlives_the_grant_or_the_learners_minority() -> None:
     short = grant(MOTHER)
     short.expires_at = NOW + DAY
