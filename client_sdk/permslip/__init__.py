@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from permslip.armor import read_statement, read_statements, write_statements
     from permslip.client.accesses import Access
+    from permslip.client.auditing import AsyncAuditorClient, FetchedStatements, LedgerCheckpoint
     from permslip.client.blocking import Client, GuardianClient, OperatorClient
+    from permslip.client.blocking_auditing import AuditorClient
     from permslip.client.consenting import Consent, ConsentDraft
     from permslip.client.guarding import AsyncGuardianClient
     from permslip.client.operating import AsyncOperatorClient, BrokerStatus
@@ -60,10 +62,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "AsyncAuditorClient",
     "AsyncClient",
     "AsyncGuardianClient",
     "AsyncOperatorClient",
     "AttenuationError",
+    "AuditorClient",
     "AuthorityError",
     "BrokerStatus",
     "Client",
@@ -74,6 +78,7 @@ __all__ = [
     "Coverage",
     "Entry",
     "Fact",
+    "FetchedStatements",
     "GivenGrant",
     "GrantStatus",
     "GrantView",
@@ -84,6 +89,7 @@ __all__ = [
     "JaggedRow",
     "KeyFileError",
     "KeyRejectedError",
+    "LedgerCheckpoint",
     "LinkedSlice",
     "MalformedError",
     "Mark",
@@ -123,7 +129,9 @@ __all__ = [
 _PLACES: Final[dict[str, tuple[str, ...]]] = {
     "armor": ("read_statement", "read_statements", "write_statements"),
     "client.accesses": ("Access",),
+    "client.auditing": ("AsyncAuditorClient", "FetchedStatements", "LedgerCheckpoint"),
     "client.blocking": ("Client", "GuardianClient", "OperatorClient"),
+    "client.blocking_auditing": ("AuditorClient",),
     "client.consenting": ("Consent", "ConsentDraft"),
     "client.guarding": ("AsyncGuardianClient",),
     "client.operating": ("AsyncOperatorClient", "BrokerStatus"),

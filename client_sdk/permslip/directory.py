@@ -159,6 +159,11 @@ class Directory:
         self.check_signer(pb.Signer(root=root, key=cert.payload.signing_key), kind=kind, at=at)
         return parse_sealing_key(cert.payload.sealing_key, "key-cert.sealing_key")
 
+    def cert(self, root: bytes) -> Signed[pb.KeyCert] | None:
+        """An organization's newest certificate, as far as is known here; None for one that is suspended."""
+        standing = self._standings.get(root)
+        return None if standing is None or standing.suspension is not None else standing.cert
+
     def name(self, root: bytes) -> str:
         """An organization's public name; the key's own name where nothing is known."""
         standing = self._standings.get(root)

@@ -140,10 +140,29 @@ class Frontier:
         frontier._size = size
         return frontier
 
+    @classmethod
+    def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> Frontier:
+        """The frontier that :attr:`peaks` were of; they are believed.
+
+        Raises:
+            ProofError: the size is out of range, or has another number of peaks.
+        """
+        _check_size("size", size)
+        if len(peaks) != size.bit_count() or any(len(each) != HASH_BYTES for each in peaks):
+            raise ProofError(f"expected {size.bit_count()} hashes of {HASH_BYTES} bytes for size {size}")
+        frontier = cls()
+        frontier._roots, frontier._size = list(peaks), size
+        return frontier
+
     @property
     def size(self) -> int:
         """How many leaves were appended."""
         return self._size
+
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """The roots of the maximal complete subtrees, largest first: with the size, all that there is to keep."""
+        return tuple(self._roots)
 
     def root(self) -> bytes:
         """The root of the tree as it is now."""

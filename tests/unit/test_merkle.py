@@ -146,6 +146,21 @@ def test_restored_frontier_goes_on_where_the_stored_one_was(size: int) -> None:
     assert frontier.root() == ROOTS[LARGEST]
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 100])
+def test_a_frontier_made_of_its_peaks_goes_on_where_it_was(size: int) -> None:
+    frontier = Frontier()
+    frontier.extend(LEAVES[:size])
+    again = Frontier.of_peaks(size, frontier.peaks)
+    again.extend(LEAVES[size:])
+    assert again.root() == ROOTS[LARGEST]
+
+
+@pytest.mark.parametrize(("size", "peaks"), [(3, [bytes(32)]), (1, [bytes(31)]), (-1, []), (0, [bytes(32)])])
+def test_peaks_that_cannot_be_those_of_a_size_are_refused(size: int, peaks: list[bytes]) -> None:
+    with pytest.raises(ProofError):
+        Frontier.of_peaks(size, peaks)
+
+
 def test_a_batch_with_a_leaf_of_the_wrong_length_leaves_the_frontier_unchanged() -> None:
     frontier = Frontier()
     frontier.extend(LEAVES[:5])

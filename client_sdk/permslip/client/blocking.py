@@ -16,12 +16,10 @@ Example::
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Self, Unpack
 
 from google.protobuf.message import Message
 
@@ -31,6 +29,7 @@ from permslip.client.consenting import Consent, ConsentDraft, GivenTerms
 from permslip.client.ending import Revocable
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.identity import CertSource, KeySource
+from permslip.client.loop_thread import LoopThread
 from permslip.client.operating import AsyncOperatorClient, BrokerStatus
 from permslip.client.providing import DEFAULT_MAX_OPEN, AsyncClient
 from permslip.client.revoking import RevocationState
@@ -48,71 +47,6 @@ from permslip.statements import Signed
 from permslip.wallet import LinkedSlice, Wallet
 
 __all__ = ["Client", "GuardianClient", "OperatorClient"]
-
-T = TypeVar("T")
-
-_END: Final = object()
-_WAIT: Final = 10.0
-
-
-class _Thread:
-    """An event loop in a thread of its own, begun when it is needed first."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._beginning = threading.Lock()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run to its end; an exception here cancels it there."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._begun())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
-        """The same items; leaving early closes the source."""
-
-        async def following() -> Any:
-            return await anext(source, _END)
-
-        async def closed() -> None:
-            if (aclose := getattr(source, "aclose", None)) is not None:
-                await aclose()
-
-        try:
-            while (item := self.run(following())) is not _END:
-                yield item
-        finally:
-            self.run(closed())
-
-    def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``last``, then end the loop and the thread."""
-        if self._loop is None or self._thread is None:
-            return
-        self.run(last())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_WAIT)
-        self._loop = self._thread = None
-
-    def _begun(self) -> asyncio.AbstractEventLoop:
-        with self._beginning:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="permslip-client", daemon=True)
-                self._thread.start()
-            return self._loop
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
 
 
 class Client:
@@ -146,7 +80,7 @@ class Client:
             max_open=max_open,
             now=now,
         )
-        self._thread = _Thread()
+        self._thread = LoopThread()
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +186,7 @@ class GuardianClient:
             timeout=timeout,
             now=now,
         )
-        self._thread = _Thread()
+        self._thread = LoopThread()
 
     def __enter__(self) -> Self:
         return self
@@ -387,7 +321,7 @@ class OperatorClient:
             timeout=timeout,
             now=now,
         )
-        self._thread = _Thread()
+        self._thread = LoopThread()
 
     def __enter__(self) -> Self:
         return self
