@@ -44,6 +44,8 @@ from permslip_node.slice_answers import SliceAnswers
 from permslip_node.slips import Slips
 from permslip_node.streams import BrokerStream
 from permslip_node.uses import forget_open_answers
+from permslip_node.witness_store import WitnessStore
+from permslip_node.witnessing import Witness
 
 __all__ = ["RunningNode", "boot_millis", "ledger_origin", "open_ledger", "open_node", "open_store"]
 
@@ -152,6 +154,15 @@ class RunningNode:
             origin=ledger_origin(settings, identity),
             default_rule=settings.quorum,
             clock=clock,
+        )
+        self.witness = Witness(
+            identity,
+            WitnessStore(engine),
+            self.recording,
+            self.recording.brokers,
+            clock=clock,
+            monotonic=monotonic,
+            metrics=metrics,
         )
         self.streams: list[BrokerStream] = []
         self.attachments = [Attachment(each, self) for each in addresses]
@@ -279,6 +290,7 @@ async def open_node(
             for task in (*tasks, *attached):
                 task.cancel()
             await asyncio.gather(*tasks, *attached, return_exceptions=True)
+            await node.witness.close()
             await node.recording.close()
             await ledger.close()
             _log.info("node_stopped")

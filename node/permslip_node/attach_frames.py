@@ -65,6 +65,8 @@ class FrameReader:
         self._confirmed: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self._links: asyncio.Queue[list[node_pb2.LinkForward]] = asyncio.Queue(_WAITING)
         self._slices: asyncio.Queue[list[node_pb2.LedgerCall]] = asyncio.Queue(_WAITING)
+        # Offered checkpoints, with the times at which they came.
+        self._offers: asyncio.Queue[list[tuple[node_pb2.CheckpointOffer, int]]] = asyncio.Queue(_WAITING)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What must run beside :meth:`read`."""
@@ -74,6 +76,7 @@ class FrameReader:
             _each(self._confirmed, self._forget_confirmed, gather_for=_GATHER_CONFIRMED_S),
             _each(self._links, self._link),
             _each(self._slices, self._tell_slices),
+            _each(self._offers, self._witness),
         ]
 
     async def read(self, call: Call, first: Sequence[node_pb2.BrokerFrame]) -> None:
@@ -89,6 +92,7 @@ class FrameReader:
         confirmed: list[bytes] = []
         links: list[node_pb2.LinkForward] = []
         slices: list[node_pb2.LedgerCall] = []
+        offers: list[tuple[node_pb2.CheckpointOffer, int]] = []
         answerer = self._node.answerer
         for frame in frames:
             which = frame.WhichOneof("frame")
@@ -112,6 +116,8 @@ class FrameReader:
                     confirmed.append(frame.statement_result.statement_id)
             elif which == "link":
                 links.append(frame.link)
+            elif which == "checkpoint":
+                offers.append((frame.checkpoint, self._node.monotonic()))
             elif which == "ledger" and frame.ledger.HasField("slice"):
                 slices.append(frame.ledger)
             else:
@@ -126,17 +132,20 @@ class FrameReader:
             await self._confirmed.put(confirmed)
         if links:
             await self._links.put(links)
+        if offers:
+            await self._offers.put(offers)
         if slices:
             await self._slices.put(slices)
 
     def _tick(self, envelope: pb.Envelope) -> None:
         try:
-            tick = st.verify(st.TICK, envelope, federation=self._node.identity.federation).payload
-            signer = tick.signer
+            signed = st.verify(st.TICK, envelope, federation=self._node.identity.federation)
+            tick, signer = signed.payload, signed.payload.signer
             if (signer.root, signer.key) != (self._stream.broker, self._cert.payload.signing_key):
                 raise AuthorityError("tick: not by the broker of this stream.")
             if tick.node != self._node.identity.root:
                 raise AuthorityError("tick: for another node.")
+            self._node.witness.saw_tick(self._stream.broker, signed)
             self._stream.lease.accept(tick)
         except PermslipError as error:
             _log.error("tick_refused", why=error.message)
@@ -181,6 +190,12 @@ class FrameReader:
 
     def _decline(self, frame: node_pb2.BrokerFrame, which: str | None) -> None:
         """What this node does not do is said, not ignored, where somebody waits for it."""
+    async def _witness(self, offers: list[tuple[node_pb2.CheckpointOffer, int]]) -> None:
+        key = self._cert.payload.signing_key
+        for offer, arrived in offers:
+            cosignature = await self._node.witness.answer(self._stream.broker, key, offer, arrived=arrived)
+            self._stream.put(node_pb2.NodeFrame(cosignature=cosignature))
+
         refusal = refusal_of(RefusedError(Reason.NOT_ALLOWED.meaning, code=Reason.NOT_ALLOWED.name))
         if which == "contribution":
             envelope = frame.contribution.contribution

@@ -211,17 +211,19 @@ def import_records(
 @json_option
 @command_errors
 def report(config: Path | None, as_json: bool) -> None:
-    """Tell what is held per section, and which source entities no importer maps.
+    """Tell what is held per section, which source entities no importer maps, and what this node witnessed.
 
     Example: permslip node report --config high/node.toml
 
     Exit codes: 0 done, 1 failed, 2 called wrongly.
     """
     from permslip_node.inspection import read_holdings
+    from permslip_node.witness_report import read_witnessed, witnessed_lines
 
     settings = load_settings(config, os.environ)
     with open_database(settings) as engine:
         holdings = read_holdings(engine)
+        witnessed = read_witnessed(engine)
     lines = [
         f"{settings.name}",
         f"  learners          {holdings.learners:>9,}  ({holdings.learners_with_records:,} with records)",
@@ -240,7 +242,8 @@ def report(config: Path | None, as_json: bool) -> None:
     if holdings.unmapped:
         lines += ["", "  source entities that no importer maps"]
         lines += [f"    {entity:<42} {rows:>9,}" for entity, rows in sorted(holdings.unmapped.items())]
-    emit(as_json, {"name": settings.name} | holdings.to_dict(), "\n".join(lines))
+    lines += witnessed_lines(witnessed)
+    emit(as_json, {"name": settings.name} | holdings.to_dict() | {"witnessed": witnessed}, "\n".join(lines))
 
 
 def _import(
