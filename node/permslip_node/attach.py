@@ -11,6 +11,7 @@ Rules:
 - One task reads, one writes, one asks for leases; pushes, calls for endorsement and confirmations are worked on beside
   them, each in its own order, so that none of them holds up a tick.
 - A tick that does not hold is dropped and logged; without ticks the lease runs out by itself.
+- The last push that is held is asked for once more, and must be the same as before.
 - A push that does not hold ends the stream: it would be of no use, since no lease can be fresh any more.
 - After a break the next dial waits: from ``first_retry_ms``, doubling up to ``longest_retry_ms``, each time anywhere
   between half of it and the whole. A stream that lasted begins at the first again.
@@ -161,10 +162,11 @@ class Attachment:
         cert = st.verify(st.KEY_CERT, challenge.broker_cert, federation=identity.federation)
         check_key_cert(cert.payload)
         await self._check_newest(cert.payload)
+        known = self._node.pushes.memory.of(self._broker.root)
         own = node_pb2.NodeHello(
             hello=hello.envelope,
             key_cert=identity.cert.envelope,
-            pushes_held=self._node.pushes.held(self._broker.root),
+            pushes_held=known.pushes_held - bool(known.asked_again),
             max_open=self._node.settings.limits.open_queries,
         )
         await call.write(node_pb2.AttachRequest(frames=[node_pb2.NodeFrame(hello=own)]))
@@ -184,10 +186,17 @@ class Attachment:
                 field="welcome.version",
                 remedy="Update the older software.",
             )
+        known = self._node.pushes.memory.of(self._broker.root)
         stream = BrokerStream(
             self._broker.root,
-            lease=Lease(lifetime=self._timing.lease_ms),
+            lease=Lease(
+                lifetime=self._timing.lease_ms,
+                push_count=known.pushes_held,
+                ledger_size=known.ledger_size,
+                root_hash=known.root_hash,
+            ),
             pushes_held=lambda: self._node.pushes.held(self._broker.root),
+            asked_again=known.asked_again,
             monotonic=self._node.monotonic,
             high_water=self._node.settings.limits.waiting_bytes,
         )
@@ -239,7 +248,7 @@ class Attachment:
         while stream.is_open:
             request = node_pb2.LeaseRequest(
                 lease_nonce=stream.lease.ask(self._node.monotonic()),
-                pushes_held=self._node.pushes.held(stream.broker),
+                pushes_held=stream.pushes_held(),
             )
             stream.put(node_pb2.NodeFrame(lease=request))
             await asyncio.sleep(self._timing.lease_interval_ms / 1_000)

@@ -148,22 +148,24 @@ class FrameReader:
             self._node.witness.saw_tick(self._stream.broker, signed)
             self._stream.lease.accept(tick)
         except PermslipError as error:
-            _log.error("tick_refused", why=error.message)
+            _log.error("tick_refused", why=str(error))
             return
+        self._node.pushes.memory.saw_ledger(self._stream.broker, tick.ledger_size, tick.root_hash)
         if self._stream.is_fit():
             self._node.became_fit()
 
     async def _take_pushes(self, items: list[node_pb2.Push | pb.Envelope]) -> None:
         self._taking_pushes = True
+        pushes = [each for each in items if isinstance(each, node_pb2.Push)]
         try:
-            await self._node.pushes.take(
-                self._stream.broker, [each for each in items if isinstance(each, node_pb2.Push)]
-            )
+            await self._node.pushes.take(self._stream.broker, pushes)
         except PermslipError as error:
-            _log.error("push_refused", why=f"{type(error).__name__}: {error.message}")
+            _log.error("push_refused", why=f"{type(error).__name__}: {error}")
             raise
         finally:
             self._taking_pushes = False
+        for push in pushes:
+            self._stream.came_again(push.number)
         for each in items:
             if isinstance(each, pb.Envelope):
                 self._tick(each)
@@ -188,14 +190,14 @@ class FrameReader:
             reply = await self._node.slice_answers.answer(call)
             self._stream.put(node_pb2.NodeFrame(ledger=reply), sealed=len(reply.sealed_slice))
 
-    def _decline(self, frame: node_pb2.BrokerFrame, which: str | None) -> None:
-        """What this node does not do is said, not ignored, where somebody waits for it."""
     async def _witness(self, offers: list[tuple[node_pb2.CheckpointOffer, int]]) -> None:
         key = self._cert.payload.signing_key
         for offer, arrived in offers:
             cosignature = await self._node.witness.answer(self._stream.broker, key, offer, arrived=arrived)
             self._stream.put(node_pb2.NodeFrame(cosignature=cosignature))
 
+    def _decline(self, frame: node_pb2.BrokerFrame, which: str | None) -> None:
+        """What this node does not do is said, not ignored, where somebody waits for it."""
         refusal = refusal_of(RefusedError(Reason.NOT_ALLOWED.meaning, code=Reason.NOT_ALLOWED.name))
         if which == "contribution":
             envelope = frame.contribution.contribution

@@ -14,7 +14,8 @@ Rules:
 
 - Times are milliseconds of one monotonic clock that also runs while the machine sleeps (``CLOCK_BOOTTIME``).
 - A tick counts only for a nonce that is outstanding, once. An older nonce than the newest answered one changes nothing.
-- Counts and ledger sizes never fall within one stream: a tick that says so is a lie or a restored backup.
+- Counts and ledger sizes never fall, and a ledger has one root at one size: a tick that says otherwise is a lie or a
+  restored backup. A lease begins with what was known before its stream.
 - Signatures are the caller's business: :meth:`Lease.accept` is given a tick that is believed to be the broker's.
 
 Example::
@@ -39,6 +40,7 @@ from permslip.errors import AuthorityError
 __all__ = ["Lease"]
 
 _NONCE_BYTES = 16
+_RESTORED = "Nobody is answered until it is as it was: ask the broker's operator whether a backup was restored."
 
 
 class Lease:
@@ -46,16 +48,26 @@ class Lease:
 
     Args:
         lifetime: milliseconds.
+        push_count: how many pushes were counted before.
+        ledger_size: the greatest size that was seen of the broker's ledger.
+        root_hash: its root at that size; empty: not known.
         entropy: makes that many random bytes.
     """
 
-    def __init__(self, *, lifetime: int, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        *,
+        lifetime: int,
+        push_count: int = 0,
+        ledger_size: int = 0,
+        root_hash: bytes = b"",
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self._lifetime = lifetime
         self._entropy = entropy
         self._outstanding: dict[bytes, int] = {}
         self._sent_at: int | None = None
-        self._push_count = 0
-        self._ledger_size = 0
+        self._push_count, self._ledger_size, self._root_hash = push_count, ledger_size, root_hash
 
     @property
     def push_count(self) -> int:
@@ -73,17 +85,25 @@ class Lease:
         """Take a tick that the broker signed for this node.
 
         Raises:
-            AuthorityError: its nonce is not outstanding, or it tells of less than an earlier tick.
+            AuthorityError: its nonce is not outstanding, or it tells of less than was known, or of another ledger.
         """
         sent_at = self._outstanding.pop(tick.lease_nonce, None)
         if sent_at is None:
             raise AuthorityError("tick: it answers no lease request that is open: stale, repeated or somebody else's.")
         if tick.push_count < self._push_count or tick.ledger_size < self._ledger_size:
             raise AuthorityError(
-                "tick: the broker's ledger or its pushes became fewer.",
-                remedy="Ask the broker's operator whether a backup was restored.",
+                f"tick: expected at least {self._ledger_size} entries and {self._push_count} pushes, got "
+                f"{tick.ledger_size} and {tick.push_count}: the broker's ledger or its pushes became fewer.",
+                remedy=_RESTORED,
+            )
+        if tick.ledger_size == self._ledger_size and self._root_hash and tick.root_hash != self._root_hash:
+            raise AuthorityError(
+                f"tick: expected the root that the broker's ledger had at {self._ledger_size} entries, got another: "
+                "it has two histories.",
+                remedy=_RESTORED,
             )
         self._push_count, self._ledger_size = tick.push_count, tick.ledger_size
+        self._root_hash = tick.root_hash
         if self._sent_at is None or sent_at > self._sent_at:
             self._sent_at = sent_at
 

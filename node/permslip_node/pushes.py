@@ -5,6 +5,8 @@ Rules:
 - Numbers have no gap. What is out of order, does not verify or is not admissible is not counted: the node then holds
   fewer pushes than the broker's ticks count, gets no fresh lease, and answers nobody. Loud in the log, and safe.
 - The count moves in the transaction that records the statement.
+- A number is given once: when the last push that is held comes again it must be the same
+  (:mod:`permslip_node.broker_memory`).
 - A revocation takes effect before it is even recorded: answers under it stop in the same turn of the event loop. Its
   acknowledgement is signed inside the recording transaction (it names the ledger's size), and is sent after the commit.
 - A revocation or delegation brings its chain: grant and delegations that this node may never have seen. They are
@@ -91,6 +93,7 @@ class Pushes:
         async with self._turn:
             for push in pushes:
                 if push.number <= self.held(broker):
+                    self.memory.of(broker).check_again(push)
                     continue
                 if push.number != self.held(broker) + 1:
                     raise MalformedError(
@@ -128,7 +131,7 @@ class Pushes:
         kind = st.kind_of(push.statement, PUSHED)
         signed = st.verify(kind, push.statement, federation=self._identity.federation)
         if self._recording.facts.recorded_at(signed.id) is not None:
-            await self._count_only(broker, push.number)
+            await self._count_only(broker, push)
             return
         before = self._chain_drafts(signed, push.chain)
         if before:
@@ -140,7 +143,7 @@ class Pushes:
                 raise
             # Another broker brought a newer one first: this one would change nothing.
             _log.info("push_outdated", number=push.number, kind=kind.name, id=signed.id.hex())
-            await self._count_only(broker, push.number)
+            await self._count_only(broker, push)
             return
         except AuthorityError as error:
             if kind is not st.REVOCATION or signed.payload.node != self._identity.root:
@@ -148,11 +151,11 @@ class Pushes:
             # The broker knew her as one who may revoke; this node, which decides last, has suspended or removed her
             # since. Nothing ends and nothing is acknowledged, but the pushes after it must not wait for it for ever.
             _log.warning("revocation_without_right", number=push.number, id=signed.id.hex(), detail=error.message)
-            await self._count_only(broker, push.number)
+            await self._count_only(broker, push)
             return
 
         def count(connection: Connection, _position: Position) -> None:
-            self.memory.write_push(connection, broker, push.number)
+            self.memory.write_push(connection, broker, push)
 
         if kind is st.REVOCATION:
             await self._stop(signed.payload.target_id, _reason(self._recording, signed))
@@ -163,7 +166,7 @@ class Pushes:
             draft = self._recording.facts.draft(signed, push_number=push.number, also=count)
             # In order, one at a time: nothing that it was checked by can have changed.
             await self._recording.append(replace(draft, facts_position=None))
-        self.memory.note_push(broker, push.number)
+        self.memory.note_push(broker, push)
         _log.info("push_held", number=push.number, kind=kind.name, id=signed.id.hex())
 
     def _check(self, signed: Signed[Any]) -> None:
@@ -273,13 +276,13 @@ class Pushes:
         )
         return self._identity.sign(st.ACKNOWLEDGEMENT, payload)
 
-    async def _count_only(self, broker: bytes, number: int) -> None:
-        await self._recording.aside(self._count, broker, number)
-        self.memory.note_push(broker, number)
+    async def _count_only(self, broker: bytes, push: node_pb2.Push) -> None:
+        await self._recording.aside(self._count, broker, push)
+        self.memory.note_push(broker, push)
 
-    def _count(self, broker: bytes, number: int) -> None:
+    def _count(self, broker: bytes, push: node_pb2.Push) -> None:
         with writing(self._engine) as connection:
-            self.memory.write_push(connection, broker, number)
+            self.memory.write_push(connection, broker, push)
 
 
 def _write_veto(connection: Connection, grant: pb.Grant, revocation: pb.Revocation, now: Millis) -> None:

@@ -65,6 +65,8 @@ class Rotation:
         """
         async with self._turn:
             earlier = self._by_an_earlier_key()
+            if not earlier:
+                return 0
             for signed in earlier.values():
                 if signed.kind is st.ACKNOWLEDGEMENT:
                     await self._acknowledge(signed)
@@ -72,8 +74,7 @@ class Rotation:
             await self._endorse(dict.fromkeys(grants))
             for broker in self._recording.brokers:
                 await self._recording.confirmed(broker, list(earlier))
-        if earlier:
-            _log.info("said_anew", statements=len(earlier))
+        _log.info("said_anew", statements=len(earlier))
         return len(earlier)
 
     def _by_an_earlier_key(self) -> dict[bytes, Signed[Any]]:

@@ -26,6 +26,7 @@ class BrokerStream:
         broker: root key of the broker at its other end.
         lease: of this stream.
         pushes_held: how many of the broker's pushes this node holds.
+        asked_again: number of the last of them, if it must come once more before anything is answered; else 0.
         monotonic: milliseconds of a clock that also runs while the machine sleeps.
         high_water: bytes that may wait before who makes bulk waits.
     """
@@ -36,6 +37,7 @@ class BrokerStream:
         *,
         lease: Lease,
         pushes_held: Callable[[], int],
+        asked_again: int = 0,
         monotonic: Callable[[], int],
         high_water: int,
     ) -> None:
@@ -49,10 +51,21 @@ class BrokerStream:
         self._writing: Sequence[Sending] = ()
         self._written = asyncio.Event()
         self._pushes_held, self._monotonic = pushes_held, monotonic
+        self._asked_again = asked_again
 
     def is_fit(self) -> bool:
         """Whether the lease is fresh."""
-        return self.is_open and self.lease.is_fresh(self._monotonic(), self._pushes_held())
+        return self.is_open and self.lease.is_fresh(self._monotonic(), self.pushes_held())
+
+    def pushes_held(self) -> int:
+        """Greatest number up to which every push is held, and is known to be still the broker's."""
+        held = self._pushes_held()
+        return min(held, self._asked_again - 1) if self._asked_again else held
+
+    def came_again(self, number: int) -> None:
+        """A push with this number came, and is what is held."""
+        if number == self._asked_again:
+            self._asked_again = 0
 
     def put(
         self, frame: node_pb2.NodeFrame, answer: OpenAnswer | None = None, *, sealed: int = 0, last: bool = False

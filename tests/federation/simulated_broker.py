@@ -27,6 +27,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from typing import Any
 
 import grpc
@@ -336,7 +337,7 @@ class SimulatedBroker:
             node=node,
             lease_nonce=lease.lease_nonce,
             ledger_size=self.recorded,
-            root_hash=os.urandom(32),
+            root_hash=sha256(str(self.recorded).encode()).digest(),
             push_count=len(self.pushes) if self.tick_counts is None else self.tick_counts,
         )
         if self.alter_tick is not None:

@@ -102,7 +102,9 @@ async def test_withheld_revocation_that_no_tick_counts_is_in_force_by_the_direct
         assert (await node.ask(world.query(grant))).reason == Reason.GRANT_REVOKED
 
 
-@pytest.mark.parametrize("lie", ["stale", "swapped", "other node", "other key", "other broker", "fewer pushes"])
+@pytest.mark.parametrize(
+    "lie", ["stale", "swapped", "other node", "other key", "other broker", "fewer pushes", "other root"]
+)
 async def test_tick_that_lies_makes_no_lease(world: World, lie: str) -> None:
     monotonic = with_monotonic(world)
     ada = world.school.learner("604822", grades=1)
@@ -122,6 +124,8 @@ async def test_tick_that_lies_makes_no_lease(world: World, lie: str) -> None:
                 tick.signer.CopyFrom(stranger.signer)
             elif lie == "fewer pushes":
                 tick.push_count -= 1
+            elif lie == "other root":
+                tick.root_hash = os.urandom(32)
 
         if lie in {"other key", "other broker"}:
             broker.tick_key = stranger.key
@@ -152,8 +156,8 @@ async def test_clock_behind_the_nodes_own_ledger_silences_the_node(world: World)
 
 async def refuses_to_answer(world: World, grant: Signed[pb.Grant]) -> bool:
     """Whether the node, on whatever stream it has by now, answers nobody."""
-    seen = len(world.broker.leases)
-    await world.broker.until(lambda: len(world.broker.leases) > seen + 1)
+    seen, dials = len(world.broker.leases), world.broker.dials
+    await world.broker.until(lambda: len(world.broker.leases) > seen + 1 or world.broker.dials > dials + 2)
     stream = world.broker.streams[-1]
     asked = stream.route(world.query(grant))[0]
     await world.broker.until(lambda: asked.whole.is_set() or stream.ended.is_set())

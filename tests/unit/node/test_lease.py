@@ -84,3 +84,19 @@ def test_lease_is_fresh_only_if_some_answered_nonce_was_sent_less_than_its_lifet
             lease.accept(tick(nonce))
             answered.append(now)
         assert lease.is_fresh(now=now, pushes_held=0) == any(now - sent < 5_000 for sent in answered)
+
+
+def test_what_was_known_before_the_stream_never_becomes_less() -> None:
+    lease = Lease(lifetime=5_000, push_count=3, ledger_size=40, root_hash=b"r" * 32)
+    for tick in (
+        pb.Tick(push_count=2, ledger_size=40, root_hash=b"r" * 32),
+        pb.Tick(push_count=3, ledger_size=39, root_hash=b"r" * 32),
+        pb.Tick(push_count=3, ledger_size=40, root_hash=b"x" * 32),
+    ):
+        tick.lease_nonce = lease.ask(now=0)
+        with pytest.raises(AuthorityError) as refused:
+            lease.accept(tick)
+        assert "restored" in refused.value.remedy
+    assert not lease.is_fresh(now=1, pushes_held=3)
+    lease.accept(pb.Tick(lease_nonce=lease.ask(now=0), push_count=3, ledger_size=40, root_hash=b"r" * 32))
+    assert lease.is_fresh(now=1, pushes_held=3)
