@@ -55,6 +55,7 @@ from permslip_broker.grant_states import GrantStates
 from permslip_broker.greetings import Greetings
 from permslip_broker.guardians import Guardians
 from permslip_broker.identity import Identity, make_identity
+from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.links import Links
 from permslip_broker.measures import watch_broker
 from permslip_broker.methods import add_methods
@@ -171,11 +172,13 @@ async def open_broker(
         links = Links(within=settings.limits.link_seconds)
         states = GrantStates(engine, tables, facts, clock)
         own_grants = OwnGrants(facts)
+        ledger_calls = LedgerCalls(attachments, within=settings.limits.link_seconds)
         auditors = Auditors(
             identity=identity,
             greetings=greetings,
             facts=facts,
             pages=LedgerPages(ledger, engine, tables.facts, tables.ledger),
+            calls=ledger_calls,
             checkpoints=SignedCheckpoints(identity, ledger),
         )
         watch_broker(metrics, routing, refusals, attachments)
@@ -224,6 +227,7 @@ async def open_broker(
                 deposits=deposits,
                 routing=routing,
                 links=links,
+                ledger_calls=ledger_calls,
                 limits=limits,
                 clock=clock,
             ),

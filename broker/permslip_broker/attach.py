@@ -36,6 +36,7 @@ from permslip_broker.conversing import conversing
 from permslip_broker.deposits import Deposits
 from permslip_broker.greetings import Greetings, first_message
 from permslip_broker.identity import Identity
+from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.links import Links
 from permslip_broker.methods import Context
 from permslip_broker.outcomes import too_many
@@ -72,12 +73,14 @@ class Attach:
         deposits: Deposits,
         routing: Routing,
         links: Links,
+        ledger_calls: LedgerCalls,
         limits: RoutingLimits,
         clock: Callable[[], Millis],
     ) -> None:
         self._identity, self._engine, self._ledger, self._facts = identity, engine, ledger, facts
         self._greetings, self._attachments, self._pushes = greetings, attachments, pushes
         self._deposits, self._routing, self._links = deposits, routing, links
+        self._ledger_calls = ledger_calls
         self._limits, self._clock = limits, clock
 
     async def attach(self, requests: Requests, context: Context) -> None:
@@ -184,6 +187,8 @@ class Attach:
                 elif which == "link":
                     check_bounds(frame.link, f"frames[{number}].link")
                     self._links.answered(node, frame.link)
+                elif which == "ledger":
+                    self._ledger_calls.answered(node, frame.ledger)
                 elif which in {None, "hello"}:
                     raise MalformedError(
                         "expected a frame, and no second hello.",

@@ -21,20 +21,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Final, Protocol
 
-from permslip._pb.permslip.v1 import auditor_pb2, ledger_pb2, statement_pb2 as pb
+from permslip._pb.permslip.v1 import auditor_pb2, ledger_pb2, node_pb2, statement_pb2 as pb
 from permslip.audit_scope import may_read, scope_of
 from permslip.bounds import check_bounds
-from permslip.errors import RefusedError
+from permslip.errors import MalformedError, RefusedError
 from permslip.hosting.facts_store import FactStore
 from permslip.hosting.ledger import Ledger
-from permslip.hosting.ledger_pages import LedgerPages
+from permslip.hosting.ledger_pages import LedgerPages, read_ahead
 from permslip.reasons import Reason
 from permslip_broker.greetings import ANYBODY, Caller, Greetings
 from permslip_broker.identity import Identity
+from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.methods import Context
 
 __all__ = ["Auditors", "Checkpoints", "SignedCheckpoints"]
@@ -44,6 +45,7 @@ MOST_FETCHES: Final = 16
 MOST_FETCHES_OF_ONE: Final = 6
 # Seconds between two looks for what was appended, for who follows the ledger.
 FOLLOW_EVERY: Final = 0.25
+_NO_END: Final = 1 << 63
 
 
 class Checkpoints(Protocol):
@@ -52,9 +54,12 @@ class Checkpoints(Protocol):
     async def own(self) -> bytes:
         """A checkpoint of this broker's ledger that covers everything recorded until now, where one can be had."""
 
+    async def of_node(self, root: bytes) -> bytes | None:
+        """A checkpoint of a node's ledger that this broker cosigned; None: the node is to be asked for its own."""
+
 
 class SignedCheckpoints:
-    """Checkpoints that this broker alone signed."""
+    """Checkpoints that their keeper alone signed."""
 
     def __init__(self, identity: Identity, ledger: Ledger) -> None:
         self._identity, self._ledger = identity, ledger
@@ -62,6 +67,10 @@ class SignedCheckpoints:
     async def own(self) -> bytes:
         """The head, signed."""
         return self._identity.checkpoint(*self._ledger.head())
+
+    async def of_node(self, root: bytes) -> bytes | None:
+        """Always the node's own."""
+        return None
 
 
 class Auditors:
@@ -74,10 +83,11 @@ class Auditors:
         greetings: Greetings,
         facts: FactStore,
         pages: LedgerPages,
+        calls: LedgerCalls,
         checkpoints: Checkpoints,
     ) -> None:
         self._identity, self._greetings, self._facts = identity, greetings, facts
-        self._pages, self._checkpoints = pages, checkpoints
+        self._pages, self._calls, self._checkpoints = pages, calls, checkpoints
         self._open: Counter[bytes] = Counter()
         self._ending = asyncio.Event()
 
@@ -90,18 +100,25 @@ class Auditors:
     ) -> auditor_pb2.GetCheckpointResponse:
         """The head of a ledger as a C2SP signed note."""
         check_bounds(request, "request")
-        self._greetings.check(request.hello, as_one_of=ANYBODY)
-        self._check_own(request.ledger)
-        note = await self._checkpoints.own()
-        return auditor_pb2.GetCheckpointResponse(checkpoint=ledger_pb2.SignedCheckpoint(note=note))
+        if request.ledger == self._identity.root:
+            self._greetings.check(request.hello, as_one_of=ANYBODY)
+            note = await self._checkpoints.own()
+            return auditor_pb2.GetCheckpointResponse(checkpoint=ledger_pb2.SignedCheckpoint(note=note))
+        self._admitted(request.hello, request.ledger)
+        cosigned = await self._checkpoints.of_node(request.ledger)
+        if cosigned is not None:
+            return auditor_pb2.GetCheckpointResponse(checkpoint=ledger_pb2.SignedCheckpoint(note=cosigned))
+        reply = await self._calls.ask(request.ledger, node_pb2.LedgerCall(checkpoint=request))
+        return reply.checkpoint
 
     async def get_proofs(
         self, request: auditor_pb2.GetProofsRequest, _context: Context
     ) -> auditor_pb2.GetProofsResponse:
         """Inclusion and consistency proofs."""
         check_bounds(request, "request")
-        self._greetings.check(request.hello, as_one_of=AUDITORS)
-        self._check_own(request.ledger)
+        self._admitted(request.hello, request.ledger)
+        if request.ledger != self._identity.root:
+            return (await self._calls.ask(request.ledger, node_pb2.LedgerCall(proofs=request))).proofs
         return await asyncio.to_thread(self._pages.proofs, request.size, request.positions, request.old_size)
 
     async def fetch_entries(self, request: auditor_pb2.FetchEntriesRequest, _context: Context) -> AsyncIterator[bytes]:
@@ -109,17 +126,15 @@ class Auditors:
         check_bounds(request, "request")
         caller, scope = self._admitted(request.hello, request.ledger)
         with self._fetching(caller):
-            start = getattr(request, "from")
-            while True:
-                size = await asyncio.to_thread(self._pages.size)
-                end = size if request.follow or not request.until else min(request.until, size)
-                async for page in self._each(caller, scope, self._pages.entries(start, end, scope)):
+            if request.ledger == self._identity.root:
+                pages = self._own_entries(caller, scope, request)
+            else:
+                most = _most(request.until if not request.follow else 0, request)
+                call = node_pb2.LedgerCall(entries=request)
+                pages = self._relayed(caller, scope, request.ledger, call, most=most, follow=request.follow)
+            async with aclosing(pages):
+                async for page in pages:
                     yield page
-                if not request.follow or self._ending.is_set():
-                    return
-                start = max(start, end)
-                await self._a_moment()
-                self._still(caller, scope)
 
     async def fetch_statements(
         self, request: auditor_pb2.FetchStatementsRequest, _context: Context
@@ -128,18 +143,61 @@ class Auditors:
         check_bounds(request, "request")
         caller, scope = self._admitted(request.hello, request.ledger)
         with self._fetching(caller):
-            if request.statement_ids:
-                found = self._pages.statements_by_id(request.statement_ids, scope)
+            if request.ledger == self._identity.root:
+                pages = self._own_statements(caller, scope, request)
             else:
-                size = await asyncio.to_thread(self._pages.size)
-                end = min(request.until or size, size)
-                found = self._pages.statements_named(getattr(request, "from"), end, scope)
-            async for page in self._each(caller, scope, found):
-                yield page
+                most = len(request.statement_ids) or _most(request.until, request)
+                call = node_pb2.LedgerCall(statements=request)
+                pages = self._relayed(caller, scope, request.ledger, call, most=most)
+            async with aclosing(pages):
+                async for page in pages:
+                    yield page
 
-    def _check_own(self, ledger: bytes) -> None:
-        if ledger != self._identity.root:
-            raise _refused(Reason.NOT_FOUND, "request.ledger", "this broker keeps no such ledger.")
+    async def _own_entries(
+        self, caller: Caller, scope: pb.AuditScope, request: auditor_pb2.FetchEntriesRequest
+    ) -> AsyncGenerator[bytes, None]:
+        start = getattr(request, "from")
+        while True:
+            size = await asyncio.to_thread(self._pages.size)
+            end = size if request.follow or not request.until else min(request.until, size)
+            async for page in self._each(caller, scope, self._pages.entries(start, end, scope)):
+                yield page
+            if not request.follow or self._ending.is_set():
+                return
+            start = max(start, end)
+            await self._a_moment()
+            self._still(caller, scope)
+
+    async def _own_statements(
+        self, caller: Caller, scope: pb.AuditScope, request: auditor_pb2.FetchStatementsRequest
+    ) -> AsyncGenerator[bytes, None]:
+        if request.statement_ids:
+            found = self._pages.statements_by_id(request.statement_ids, scope)
+        else:
+            size = await asyncio.to_thread(self._pages.size)
+            found = self._pages.statements_named(getattr(request, "from"), min(request.until or size, size), scope)
+        async for page in self._each(caller, scope, found):
+            yield page
+
+    async def _relayed(
+        self,
+        caller: Caller,
+        scope: pb.AuditScope,
+        root: bytes,
+        call: node_pb2.LedgerCall,
+        *,
+        most: int,
+        follow: bool = False,
+    ) -> AsyncGenerator[bytes, None]:
+        """What a node answers, as it came; nothing that is not sealed."""
+        replies = self._calls.stream(root, call, most=most, follow=follow)
+        async with aclosing(replies):
+            async for reply in replies:
+                self._still(caller, scope)
+                response = reply.entries if reply.HasField("entries") else reply.statements
+                if not response.sealed or len(response.ListFields()) != 1:
+                    raise MalformedError("the node's answer is not sealed.", field="ledger.reply")
+                yield response.SerializeToString()
 
     def _admitted(self, hello: pb.Envelope, ledger: bytes) -> tuple[Caller, pb.AuditScope]:
         """Who asks, and what she may see.
@@ -147,8 +205,11 @@ class Auditors:
         Raises:
             RefusedError: no auditor, or nothing of this ledger.
         """
-        caller = self._greetings.check(hello, as_one_of=AUDITORS)
-        self._check_own(ledger)
+        own = ledger == self._identity.root
+        # No secret: the directory tells it to everybody.
+        if not own and self._facts.standing(ledger) is None:
+            raise _refused(Reason.NOT_FOUND, "request.ledger", "no such ledger is known here.")
+        caller = self._greetings.check(hello, as_one_of=AUDITORS, node=b"" if own else ledger)
         scope = self._scope(caller)
         if not may_read(ledger, scope, broker=self._identity.root):
             raise _refused(Reason.NOT_ALLOWED, "request.ledger", "this ledger is outside the auditor's scope.")
@@ -192,16 +253,9 @@ class Auditors:
             return
 
 
-async def read_ahead(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Take from an iterator that waits for the database, in threads, one ahead."""
-    following = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
-    try:
-        while (page := await following) is not None:
-            following = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
-            yield page
-    finally:
-        # Nobody waits for the last one any more; its failure is nobody's either.
-        following.add_done_callback(lambda done: done.cancelled() or done.exception())
+def _most(until: int, request: auditor_pb2.FetchEntriesRequest | auditor_pb2.FetchStatementsRequest) -> int:
+    """So many messages can answer a range at most: none of them is empty."""
+    return max(0, until - getattr(request, "from")) if until else _NO_END
 
 
 def _refused(reason: Reason, field: str, message: str) -> RefusedError:

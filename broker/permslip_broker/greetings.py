@@ -78,8 +78,13 @@ class Greetings:
             server_time=now,
         )
 
-    def believe(self, envelope: pb.Envelope, *, as_one_of: Collection[int]) -> Caller:
+    def believe(self, envelope: pb.Envelope, *, as_one_of: Collection[int], node: bytes = b"") -> Caller:
         """Check a greeting's signature and freshness alone; :meth:`check_standing` is still to come.
+
+        Args:
+            envelope: the greeting.
+            as_one_of: the kinds of callers that this is for.
+            node: the node whose answer is asked for; such a greeting names it in this broker's place.
 
         Raises:
             RefusedError: ``HELLO_REFUSED``, or ``NOT_ALLOWED`` for a kind of caller that this is not for.
@@ -88,7 +93,7 @@ class Greetings:
             hello = check_hello(
                 envelope,
                 secret=self._identity.nonce_secret,
-                broker=self._identity.root,
+                broker=node or self._identity.root,
                 federation=self._identity.federation,
                 now=self._clock(),
                 cache=self._signatures,
@@ -101,13 +106,13 @@ class Greetings:
             raise _refused(Reason.NOT_ALLOWED, "hello.kind")
         return Caller(hello.signer.root, hello.signer.key, hello.kind)
 
-    def check(self, envelope: pb.Envelope, *, as_one_of: Collection[int]) -> Caller:
-        """Who calls.
+    def check(self, envelope: pb.Envelope, *, as_one_of: Collection[int], node: bytes = b"") -> Caller:
+        """Who calls; arguments as for :meth:`believe`.
 
         Raises:
             RefusedError: as :meth:`believe` and :meth:`check_standing`.
         """
-        caller = self.believe(envelope, as_one_of=as_one_of)
+        caller = self.believe(envelope, as_one_of=as_one_of, node=node)
         self.check_standing(caller)
         return caller
 

@@ -12,7 +12,8 @@ Rules:
   the ledger's own ``statements_erased`` entries to say.
 - Proofs are hashes and are given to every auditor.
 
-All of it waits for the database: in a coroutine, call it through ``asyncio.to_thread``.
+All of it waits for the database: in a coroutine, take pages through :func:`read_ahead`, the rest through
+``asyncio.to_thread``.
 
 Example::
 
@@ -23,7 +24,8 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlalchemy import Engine, select
@@ -39,7 +41,7 @@ from permslip.hosting.schema import LedgerTables
 from permslip.merkle import consistency_proof, inclusion_proof
 from permslip.quantities import Position
 
-__all__ = ["CALL_WINDOW", "MOST_BYTES", "MOST_ENTRIES", "LedgerPages"]
+__all__ = ["CALL_WINDOW", "MOST_BYTES", "MOST_ENTRIES", "LedgerPages", "read_ahead"]
 
 MOST_ENTRIES: Final = 512
 MOST_BYTES: Final = 1 << 20
@@ -193,6 +195,18 @@ class LedgerPages:
         for row in rows:
             if row.leaf is not None and visible(decode_leaf(row.leaf), scope):
                 yield bytes(row.id), row.envelope
+
+
+async def read_ahead(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Take pages from an iterator that waits for the database, in threads, one ahead of who takes them."""
+    following = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
+    try:
+        while (page := await following) is not None:
+            following = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
+            yield page
+    finally:
+        # Nobody waits for the last one any more; its failure is nobody's either.
+        following.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _is_shown(leaf: Leaf, scope: pb.AuditScope) -> bool:
