@@ -14,10 +14,10 @@ Example::
 
 from __future__ import annotations
 
-import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
-from xml.sax.saxutils import escape
+
+from permslip.markup import clean
 
 if TYPE_CHECKING:
     from permslip.jagged import Jagged, JaggedRow, Mark
@@ -34,8 +34,6 @@ _WORDS_LENGTH: Final = 44
 _WORDS_LINES: Final = 3
 _CAPTION: Final = "Each row has its own scale; places on different rows cannot be compared. No mean is drawn."
 _KEY: Final = "● latest   ○ earlier   ◇ number without known bounds   beside the row: day and place of ●, then labels"
-# XML 1.0 §2.2: what no document may hold, however it is written.
-_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def draw(jagged: Jagged, *, title: str) -> str:
@@ -45,8 +43,8 @@ def draw(jagged: Jagged, *, title: str) -> str:
     font = 'font-family="system-ui, sans-serif" font-size="13" fill="#1a1a1a"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="t d" {size} {font}>',
-        f'<title id="t">{_clean(title)}</title>',
-        f'<desc id="d">{_clean(_described(jagged))}</desc>',
+        f'<title id="t">{clean(title)}</title>',
+        f'<desc id="d">{clean(_described(jagged))}</desc>',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(20, 30, title, size=18, weight="bold"),
         _text(20, 52, _CAPTION, size=12),
@@ -112,22 +110,22 @@ def _dot(x: float, y: int, mark: Mark, *, is_latest: bool) -> str:
     fill, radius = ("#1a1a1a", 6) if is_latest else ("#ffffff", 5)
     return (
         f'<circle cx="{x:.1f}" cy="{y}" r="{radius}" fill="{fill}" stroke="#1a1a1a" stroke-width="1.5">'
-        f"<title>{_clean(_told(mark))}</title></circle>"
+        f"<title>{clean(_told(mark))}</title></circle>"
     )
 
 
 def _diamond(x: float, y: int, mark: Mark) -> str:
     return (
         f'<path d="M{x:.1f} {y - 6} l6 6 l-6 6 l-6 -6 z" fill="#ffffff" stroke="#1a1a1a" stroke-width="1.5">'
-        f"<title>{_clean(_told(mark))}</title></path>"
+        f"<title>{clean(_told(mark))}</title></path>"
     )
 
 
 def _text(x: float, y: float, text: str, *, size: int = 13, weight: str = "", anchor: str = "", full: str = "") -> str:
     attributes = f' font-weight="{weight}"' if weight else ""
     attributes += f' text-anchor="{anchor}"' if anchor else ""
-    inner = f"<title>{_clean(full)}</title>" if full and full != text else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}"{attributes}>{inner}{_clean(text)}</text>'
+    inner = f"<title>{clean(full)}</title>" if full and full != text else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}"{attributes}>{inner}{clean(text)}</text>'
 
 
 def _described(jagged: Jagged) -> str:
@@ -151,7 +149,3 @@ def _x(place: float) -> float:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _clean(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text), {'"': "&quot;"})
