@@ -51,6 +51,45 @@ class Code(StrEnum):
     # verify: logs of others
     TILE_MISMATCH = "TILE_MISMATCH"
     TILE_MISSING = "TILE_MISSING"
+    # replay
+    STATEMENT_KIND = "STATEMENT_KIND"
+    STATEMENT_SUBJECT = "STATEMENT_SUBJECT"
+    SLICE_DIFFERS = "SLICE_DIFFERS"
+    NOT_ADMISSIBLE = "NOT_ADMISSIBLE"
+    VERDICT_DIFFERS = "VERDICT_DIFFERS"
+    DECISION_RACED = "DECISION_RACED"
+    DECISION_MISDESCRIBED = "DECISION_MISDESCRIBED"
+    DECISION_TIME = "DECISION_TIME"
+    DATED_BEFORE_FACTS = "DATED_BEFORE_FACTS"
+    DECISION_UNCHECKED = "DECISION_UNCHECKED"
+    FACTS_POSITION = "FACTS_POSITION"
+    USES_DIFFER = "USES_DIFFER"
+    WITNESS_TIME = "WITNESS_TIME"
+    # reconcile: accesses
+    SERVED_UNROUTED = "SERVED_UNROUTED"
+    SERVED_UNLOGGED = "SERVED_UNLOGGED"
+    ROUTED_POSITION = "ROUTED_POSITION"
+    ANSWER_DIFFERS = "ANSWER_DIFFERS"
+    ANSWER_SIZE = "ANSWER_SIZE"
+    ANSWER_NEVER_CAME = "ANSWER_NEVER_CAME"
+    ANSWER_UNLOGGED = "ANSWER_UNLOGGED"
+    ANSWERED_UNDECIDED = "ANSWERED_UNDECIDED"
+    ANSWERED_TWICE = "ANSWERED_TWICE"
+    ANSWERED_AFTER_REVOCATION = "ANSWERED_AFTER_REVOCATION"
+    MANIFEST_DIFFERS = "MANIFEST_DIFFERS"
+    USES_OVER_LIMIT = "USES_OVER_LIMIT"
+    CLOCKS_APART = "CLOCKS_APART"
+    # reconcile: statements
+    REVOCATION_WITHHELD = "REVOCATION_WITHHELD"
+    REVOCATION_UNKNOWN = "REVOCATION_UNKNOWN"
+    PUSH_MISSING = "PUSH_MISSING"
+    PUSH_DIFFERS = "PUSH_DIFFERS"
+    PUSH_UNLOGGED = "PUSH_UNLOGGED"
+    RECORDED_TWICE = "RECORDED_TWICE"
+    ACKNOWLEDGED_UNHELD = "ACKNOWLEDGED_UNHELD"
+    WORD_UNLOGGED = "WORD_UNLOGGED"
+    QUORUM_NOT_MET = "QUORUM_NOT_MET"
+    WITNESS_ALERTED = "WITNESS_ALERTED"
 
     @property
     def meaning(self) -> str:
@@ -65,6 +104,9 @@ class Code(StrEnum):
 
 _FETCH_AGAIN: Final = "Fetch into a new bundle. If it is found again, the ledger's keeper has to explain it."
 _EXPLAIN: Final = "Keep the bundle as evidence, and ask the ledger's keeper to explain it."
+
+_CLOCK: Final = "Have the keeper compare its clock, and what else it decided at that time."
+_DIRECTLY: Final = "Tell the guardian to bring the revocation to the school herself, and ask broker and school."
 
 # Code → meaning, remedy.
 _TEXTS: Final[dict[Code, tuple[str, str]]] = {
@@ -110,4 +152,43 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.ERASURE_UNRECORDED: ("The bundle says «erased» where no leaf of the ledger does.", _EXPLAIN),
     Code.TILE_MISMATCH: ("A tile does not hold the hashes of the entries or tiles below it.", _EXPLAIN),
     Code.TILE_MISSING: ("A tile or entry bundle of the signed size is not there.", "Get the whole log."),
+    Code.STATEMENT_KIND: ("A ledger recorded a statement of a kind that none records.", _EXPLAIN),
+    Code.STATEMENT_SUBJECT: ("An entry says that its statement is about something else than it is.", _EXPLAIN),
+    Code.SLICE_DIFFERS: ("An entry is missing from the chain of the slice that it is about.", _EXPLAIN),
+    Code.NOT_ADMISSIBLE: ("A statement was recorded that the rules do not allow.", _EXPLAIN),
+    Code.VERDICT_DIFFERS: ("A decision is not the one that the ledger's own facts give.", _EXPLAIN),
+    Code.DECISION_RACED: ("A decision rests on facts that had changed before it was recorded.", _EXPLAIN),
+    Code.DECISION_MISDESCRIBED: ("A decision's entry says something else than the query that it names.", _EXPLAIN),
+    Code.DECISION_TIME: ("A decision is dated more than a minute away from its entry.", _CLOCK),
+    Code.DATED_BEFORE_FACTS: ("A decision is dated before the facts that it was made by.", _CLOCK),
+    Code.DECISION_UNCHECKED: (
+        "A decision could not be made again: evidence is missing that nobody says was erased.",
+        _EXPLAIN,
+    ),
+    Code.FACTS_POSITION: ("A decision names facts later than its own entry.", _EXPLAIN),
+    Code.USES_DIFFER: ("A node counted other uses than its ledger shows.", _EXPLAIN),
+    Code.WITNESS_TIME: ("Entries are dated when, by the clocks of who cosigned, they cannot have been made.", _CLOCK),
+    Code.SERVED_UNROUTED: ("A node decided a query that the broker's ledger does not show as routed.", _EXPLAIN),
+    Code.SERVED_UNLOGGED: ("The broker relayed an answer that the node's ledger knows nothing of.", _EXPLAIN),
+    Code.ROUTED_POSITION: ("A node names another of the broker's entries than its query's.", _EXPLAIN),
+    Code.ANSWER_DIFFERS: ("Broker and node name different answers to one query.", _EXPLAIN),
+    Code.ANSWER_SIZE: ("Broker and node count different bytes of one answer.", _EXPLAIN),
+    Code.ANSWER_NEVER_CAME: ("A node says that it answered, and the broker waited in vain.", _EXPLAIN),
+    Code.ANSWER_UNLOGGED: ("One ledger shows a whole answer, the other does not say how it ended.", _EXPLAIN),
+    Code.ANSWERED_UNDECIDED: ("A ledger says how an access ended that it never allowed.", _EXPLAIN),
+    Code.ANSWERED_TWICE: ("A ledger says twice how one access ended.", _EXPLAIN),
+    Code.ANSWERED_AFTER_REVOCATION: ("An answer left after its consent's end was acknowledged.", _EXPLAIN),
+    Code.MANIFEST_DIFFERS: ("A node's signed list of what it answered is not what its ledger decided.", _EXPLAIN),
+    Code.USES_OVER_LIMIT: ("A consent was used more often than it allows.", _EXPLAIN),
+    Code.CLOCKS_APART: ("The clocks of broker and node were too far apart.", _CLOCK),
+    Code.REVOCATION_WITHHELD: ("The broker recorded a revocation or suspension that the node never got.", _DIRECTLY),
+    Code.REVOCATION_UNKNOWN: ("A node holds a revocation that the broker's ledger does not show.", _EXPLAIN),
+    Code.PUSH_MISSING: ("The broker recorded a statement that the node must hold and does not.", _EXPLAIN),
+    Code.PUSH_DIFFERS: ("A node holds another statement under a push's number than the broker recorded.", _EXPLAIN),
+    Code.PUSH_UNLOGGED: ("A node was pushed a statement that the broker's ledger does not show.", _EXPLAIN),
+    Code.RECORDED_TWICE: ("A ledger recorded one statement twice.", _EXPLAIN),
+    Code.ACKNOWLEDGED_UNHELD: ("A node acknowledged a revocation that its ledger does not show there.", _DIRECTLY),
+    Code.WORD_UNLOGGED: ("The broker recorded a node's word that the node's ledger does not show.", _EXPLAIN),
+    Code.QUORUM_NOT_MET: ("A node endorsed a consent that lacks a signature its rule demands.", _EXPLAIN),
+    Code.WITNESS_ALERTED: ("A node refused a checkpoint of the broker.", _EXPLAIN),
 }
