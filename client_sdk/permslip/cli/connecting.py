@@ -45,6 +45,7 @@ _HELP: Final = {
     "key": "The private key file; also PERMSLIP_KEY.",
     "cert": "The certificate of that key; also PERMSLIP_CERT.",
     "wallet": "The folder with your key, children and consents; also PERMSLIP_WALLET.",
+    "witnesses": "File of the federation's witness sets; also PERMSLIP_WITNESSES.",
     "tls_ca": "PEM file of the certificates to trust; also PERMSLIP_TLS_CA.",
 }
 _MAX_SECRET: Final = 4_096
@@ -54,7 +55,7 @@ def connected(*more: str) -> Callable[[F], F]:
     """The options of a group whose commands call a broker.
 
     Args:
-        more: which of ``key``, ``cert``, ``wallet`` it takes beside what tells the broker.
+        more: which of ``key``, ``cert``, ``wallet``, ``witnesses`` it takes beside what tells the broker.
     """
 
     def decorate(function: F) -> F:

@@ -10,6 +10,7 @@ The file, every key optional there, paths relative to the file itself::
     key = "provider.key"
     cert = "provider.cert"
     wallet = "wallet"                     # a guardian's folder
+    witnesses = "witnesses.txt"           # the federation's witness sets: who must have cosigned the broker's ledger
 
 Rules:
 
@@ -37,8 +38,8 @@ from permslip.keys import PublicKey
 
 __all__ = ["KEYS", "Server", "Settings", "load_settings", "server_of"]
 
-KEYS: Final = ("broker", "broker_root", "federation", "operator", "tls_ca", "key", "cert", "wallet")
-_PATHS: Final = frozenset({"tls_ca", "key", "cert", "wallet"})
+KEYS: Final = ("broker", "broker_root", "federation", "operator", "tls_ca", "key", "cert", "wallet", "witnesses")
+_PATHS: Final = frozenset({"tls_ca", "key", "cert", "wallet", "witnesses"})
 _FILE: Final = "permslip.toml"
 
 
