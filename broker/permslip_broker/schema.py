@@ -7,11 +7,13 @@
 ``revocation_fact``   revocation → its target, its node, the node's acknowledgement once there is one
 ``waiting_grant``     (grant without its node's word, its node or a key that signed it) → when it ends
 ``waiting_count``     node or key → how many of them
+``cosigned``          the last checkpoints of this ledger with their cosignatures: that of a quorum, and the newest
+``node_checkpoint``   node root → the last checkpoint of its ledger that this broker cosigned
 ====================  ========================================================================================
 
 Rules:
 
-- All of them are projections: each row is written in the transaction of the ledger entry that causes it.
+- All but the last two are projections: each row is written in the transaction of the ledger entry that causes it.
 - A node's pushes are numbered from 1 without a gap, in the order of the ledger.
 - Nothing here, and nothing anywhere in the broker, names a learner.
 
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 from permslip.hosting.facts_schema import FactTables, fact_tables
 from permslip.hosting.schema import LedgerTables, ledger_tables
@@ -46,6 +48,8 @@ class BrokerTables(NamedTuple):
     revocation_fact: Table
     waiting_grant: Table
     waiting_count: Table
+    cosigned: Table
+    node_checkpoint: Table
 
 
 def broker_tables(metadata: MetaData) -> BrokerTables:
@@ -100,5 +104,27 @@ def broker_tables(metadata: MetaData) -> BrokerTables:
             Column("subject", LargeBinary, primary_key=True),
             Column("waiting", _INT64, nullable=False),
             sqlite_with_rowid=False,
+        ),
+        cosigned=Table(
+            "cosigned",
+            metadata,
+            # 1: enough witnesses cosigned it; 2: the newest.
+            Column("place", Integer, primary_key=True, autoincrement=False),
+            Column("size", _INT64, nullable=False),
+            Column("root", LargeBinary, nullable=False),
+            # Signature lines of the witnesses; the broker's own is made anew from its current key.
+            Column("lines", LargeBinary, nullable=False),
+            Column("cosigned_at", _INT64, nullable=False),
+        ),
+        node_checkpoint=Table(
+            "node_checkpoint",
+            metadata,
+            Column("node", LargeBinary, primary_key=True),
+            Column("origin", Text, nullable=False),
+            Column("size", _INT64, nullable=False),
+            Column("root", LargeBinary, nullable=False),
+            # As the node signed it.
+            Column("note", LargeBinary, nullable=False),
+            Column("cosigned_at", _INT64, nullable=False),
         ),
     )
