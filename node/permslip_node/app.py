@@ -36,6 +36,7 @@ from permslip_node.deciding import Decider, decided_lately
 from permslip_node.endorsing import Endorser
 from permslip_node.identity import Identity, load_identity
 from permslip_node.instance import claim, note_noticed
+from permslip_node.ledger_answers import LedgerAnswers
 from permslip_node.pushes import Pushes
 from permslip_node.recording import Recording
 from permslip_node.records_store import RecordsStore
@@ -147,11 +148,13 @@ class RunningNode:
             default_rule=settings.quorum,
             clock=clock,
         )
+        origin = ledger_origin(settings, identity)
+        self.ledger_answers = LedgerAnswers(identity, engine, self.recording, origin=origin, clock=clock)
         self.slice_answers = SliceAnswers(
             identity,
             engine,
             self.recording,
-            origin=ledger_origin(settings, identity),
+            origin=origin,
             default_rule=settings.quorum,
             clock=clock,
         )

@@ -227,6 +227,7 @@ class Attachment:
             node.streams.remove(stream)
             stream.close()
             node.answerer.detached(stream)
+            node.ledger_answers.detached(stream)
             _log.info("detached", address=self._broker.address)
 
     async def _write(self, call: Call, stream: BrokerStream) -> None:

@@ -2,8 +2,8 @@
 
 Rules:
 
-- Queries, credits and cancellations go straight to who answers. Pushes, calls for endorsement, link requests and
-  confirmations each have a queue and a worker of their own, in order.
+- Queries, credits, cancellations and auditors' calls go straight to who answers. Pushes, calls for endorsement, link
+  requests, guardians' calls and confirmations each have a queue and a worker of their own, in order.
 - What this node does not do is declined where somebody waits for it, and otherwise ignored with a word in the log.
 
 Example::
@@ -28,6 +28,7 @@ from permslip.hosting.logs import get_log
 from permslip.hosting.refusals import refusal_of
 from permslip.reasons import Reason
 from permslip.statements import Signed
+from permslip_node.ledger_answers import CALL_ID_BYTES
 from permslip_node.streams import BrokerStream
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class FrameReader:
             if which == "query":
                 queries.append(frame.query)
             elif which == "credit":
-                answerer.credit(frame.credit)
+                self._credit(frame.credit)
             elif which == "push":
                 pushes.append(frame.push)
             elif which == "tick":
@@ -108,7 +109,7 @@ class FrameReader:
                 else:
                     self._tick(frame.tick)
             elif which == "cancel":
-                answerer.cancel(frame.cancel.query_id)
+                self._cancel(frame.cancel.query_id)
             elif which == "endorsement":
                 calls.append(frame.endorsement)
             elif which == "statement_result":
@@ -120,6 +121,8 @@ class FrameReader:
                 offers.append((frame.checkpoint, self._node.monotonic()))
             elif which == "ledger" and frame.ledger.HasField("slice"):
                 slices.append(frame.ledger)
+            elif which == "ledger":
+                self._node.ledger_answers.take(self._stream, self._cert, frame.ledger)
             else:
                 self._decline(frame, which)
         if queries:
@@ -136,6 +139,18 @@ class FrameReader:
             await self._offers.put(offers)
         if slices:
             await self._slices.put(slices)
+
+    def _credit(self, credit: provider_pb2.Credit) -> None:
+        if len(credit.query_id) == CALL_ID_BYTES:
+            self._node.ledger_answers.credit(self._stream, credit)
+        else:
+            self._node.answerer.credit(credit)
+
+    def _cancel(self, number: bytes) -> None:
+        if len(number) == CALL_ID_BYTES:
+            self._node.ledger_answers.cancel(self._stream, number)
+        else:
+            self._node.answerer.cancel(number)
 
     def _tick(self, envelope: pb.Envelope) -> None:
         try:
@@ -204,9 +219,6 @@ class FrameReader:
             identifier = dsse.statement_id(envelope.payload_type, envelope.payload)
             reply = provider_pb2.ContributionReply(statement_id=identifier, refusal=refusal)
             self._stream.put(node_pb2.NodeFrame(contribution=reply))
-        elif which == "ledger":
-            answer = node_pb2.LedgerReply(call_id=frame.ledger.call_id, refusal=refusal, last=True)
-            self._stream.put(node_pb2.NodeFrame(ledger=answer))
         elif which == "draining":
             _log.info("broker_draining")
         else:

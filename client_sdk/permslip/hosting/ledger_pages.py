@@ -25,7 +25,7 @@ Example::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlalchemy import Engine, select
@@ -197,7 +197,7 @@ class LedgerPages:
                 yield bytes(row.id), row.envelope
 
 
-async def read_ahead(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def read_ahead(pages: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Take pages from an iterator that waits for the database, in threads, one ahead of who takes them."""
     following = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
     try:
