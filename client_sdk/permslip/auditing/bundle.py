@@ -27,11 +27,12 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from permslip import statements as st
+from permslip import dsse, statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.auditing.bundle_schema import FORMAT, TABLES, VIEWS
 from permslip.auditing.entry_rows import EntryRow
@@ -272,6 +273,23 @@ class Bundle:
                 self._name_organization(signed)
         return new
 
+    def add_refused(self, envelope: pb.Envelope) -> bytes:
+        """Keep an envelope that does not hold, as it came: it is evidence. Returns the id that its bytes have."""
+        raw = envelope.SerializeToString(deterministic=True)
+        identifier = dsse.statement_id(envelope.payload_type, envelope.payload)
+        kind = st.KINDS.get(envelope.payload_type)
+        row = (identifier, kind.name if kind is not None else "", raw, sha256(raw).digest(), b"", 0)
+        self.db.execute("INSERT INTO statement VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+        return identifier
+
+    def advance(self, ledger: int, fetched: int, frontier: bytes) -> None:
+        """Say how many leaves of a ledger are here, and over which subtrees; in their :meth:`transaction`."""
+        self.db.execute("UPDATE ledger SET fetched = ?, frontier = ? WHERE ledger = ?", (fetched, frontier, ledger))
+
+    def set_head(self, ledger: int, size: int, root: bytes) -> None:
+        """Say up to where a ledger's leaves were found to make a signed root."""
+        self.db.execute("UPDATE ledger SET head_size = ?, head_root = ? WHERE ledger = ?", (size, root, ledger))
+
     def _name_organization(self, admission: st.Signed[pb.Admission]) -> None:
         payload = admission.payload
         newest = self.db.execute(
@@ -352,7 +370,8 @@ class Bundle:
         try:
             yield found
         except PermslipError as error:
-            found.end(unchecked=str(error))
+            found.leave_unchecked(str(error))
+            found.end()
             raise
         found.end()
 

@@ -17,12 +17,16 @@ __all__ = ["Code"]
 class Code(StrEnum):
     """A finding's code; its value is what the bundle, JSON and the report say."""
 
+    # fetch
+    LEDGER_UNREACHED = "LEDGER_UNREACHED"
+    LEDGER_REPLACED = "LEDGER_REPLACED"
     # verify: checkpoints
     CHECKPOINT_MALFORMED = "CHECKPOINT_MALFORMED"
     CHECKPOINT_SIGNATURE = "CHECKPOINT_SIGNATURE"
     CHECKPOINT_KEY = "CHECKPOINT_KEY"
     CHECKPOINT_ROOT = "CHECKPOINT_ROOT"
     CHECKPOINT_FORK = "CHECKPOINT_FORK"
+    CHECKPOINT_ROLLBACK = "CHECKPOINT_ROLLBACK"
     CHECKPOINT_MISSING = "CHECKPOINT_MISSING"
     COSIGNATURES_MISSING = "COSIGNATURES_MISSING"
     COSIGNATURE_INVALID = "COSIGNATURE_INVALID"
@@ -35,6 +39,7 @@ class Code(StrEnum):
     LEDGER_LABEL = "LEDGER_LABEL"
     LEDGER_OPENING = "LEDGER_OPENING"
     CLOCK_BACKWARD = "CLOCK_BACKWARD"
+    CLOCK_AHEAD = "CLOCK_AHEAD"
     SLICE_CHAIN = "SLICE_CHAIN"
     LEAF_HIDDEN = "LEAF_HIDDEN"
     LEAVES_BEYOND_CHECKPOINT = "LEAVES_BEYOND_CHECKPOINT"
@@ -110,11 +115,17 @@ _DIRECTLY: Final = "Tell the guardian to bring the revocation to the school hers
 
 # Code → meaning, remedy.
 _TEXTS: Final[dict[Code, tuple[str, str]]] = {
+    Code.LEDGER_UNREACHED: ("A ledger could not be read.", "Fetch again when its keeper is connected."),
+    Code.LEDGER_REPLACED: (
+        "A ledger was replaced by another one of the same keeper.",
+        "Fetch the new one into a new bundle; a restored ledger names the one before in its first leaf.",
+    ),
     Code.CHECKPOINT_MALFORMED: ("A checkpoint is not a signed note of this ledger.", _FETCH_AGAIN),
     Code.CHECKPOINT_SIGNATURE: ("A checkpoint's signature does not hold.", _FETCH_AGAIN),
     Code.CHECKPOINT_KEY: ("A checkpoint was not signed by a key that the ledger's root certified.", _EXPLAIN),
     Code.CHECKPOINT_ROOT: ("The leaves do not make the root that the keeper signed.", _EXPLAIN),
     Code.CHECKPOINT_FORK: ("The keeper signed two histories that contradict each other.", _EXPLAIN),
+    Code.CHECKPOINT_ROLLBACK: ("The keeper signed a smaller ledger than before: leaves were taken away.", _EXPLAIN),
     Code.CHECKPOINT_MISSING: ("No checkpoint covers the ledger's leaves.", "Fetch the bundle to its end."),
     Code.COSIGNATURES_MISSING: ("Fewer witnesses cosigned a checkpoint than the pinned set demands.", _EXPLAIN),
     Code.COSIGNATURE_INVALID: ("A witness's cosignature does not hold.", _FETCH_AGAIN),
@@ -129,6 +140,7 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.LEDGER_LABEL: ("A leaf names another ledger or federation than the one that holds it.", _EXPLAIN),
     Code.LEDGER_OPENING: ("A ledger does not begin with its opening, or opens twice.", _EXPLAIN),
     Code.CLOCK_BACKWARD: ("The keeper's clock went back from one leaf to a later one.", _EXPLAIN),
+    Code.CLOCK_AHEAD: ("A leaf is dated after the time at which it was fetched or witnessed.", _EXPLAIN),
     Code.SLICE_CHAIN: ("The numbered chain of entries about one slice has a hole, a fork or a wrong link.", _EXPLAIN),
     Code.LEAF_HIDDEN: (
         "Leaves came as hashes alone: erased, or outside the auditor's scope.",

@@ -36,6 +36,7 @@ class Findings:
         self._counts: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._faults = 0
+        self._unchecked = ""
         self._started_at = 0
         self._result: Result | None = None
 
@@ -82,6 +83,10 @@ class Findings:
         if len(self._waiting) >= _BATCH:
             self._write()
 
+    def leave_unchecked(self, why: str) -> None:
+        """Say that a part could not be checked: the first reason is what the result says."""
+        self._unchecked = self._unchecked or why
+
     def count(self, name: str, by: int = 1) -> None:
         """Count what was looked at."""
         self._counts[name] += by
@@ -92,10 +97,10 @@ class Findings:
         self._db.execute("DELETE FROM finding WHERE step = ?", (self._step,))
         self._db.execute("DELETE FROM run WHERE step = ?", (self._step,))
 
-    def end(self, *, unchecked: str = "") -> None:
+    def end(self) -> None:
         """Write the result."""
         self._write()
-        self._result = Result(self._step, dict(self._counts), dict(self._codes), self._faults, unchecked)
+        self._result = Result(self._step, dict(self._counts), dict(self._codes), self._faults, self._unchecked)
         self._db.execute(
             "INSERT INTO run VALUES (?, ?, ?, ?, ?)",
             (self._step, self._started_at, system_clock(), self._result.word, json.dumps(self._counts)),

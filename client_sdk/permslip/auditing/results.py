@@ -67,8 +67,8 @@ class Result:
 
     @property
     def word(self) -> str:
-        """``clean``, ``findings`` or ``unchecked``, as the bundle's table ``run`` has it."""
-        return "unchecked" if self.unchecked else "findings" if self.faults else "clean"
+        """``findings``, ``unchecked`` or ``clean``, as the bundle's table ``run`` has it: a fault found is a fault."""
+        return "findings" if self.faults else "unchecked" if self.unchecked else "clean"
 
     @property
     def exit_code(self) -> int:

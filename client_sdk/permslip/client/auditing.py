@@ -7,9 +7,9 @@ Rules:
 
 - A checkpoint counts if the key signed it that the newest certificate of the ledger's keeper names; the broker's root
   is pinned, a node's is admitted by the pinned operator.
-- Leaves come in order, without a gap, each with the hash of its own bytes; that they are in the signed tree shows when
-  the whole tree was computed (:mod:`permslip.auditing.fetching`), or by a proof.
-- Statements come with their signatures verified. That all of them came is for the caller to check.
+- Leaves come in order and without a gap; that they are in the signed tree shows when the whole tree was computed
+  (:mod:`permslip.auditing.fetching`), or by a proof.
+- Statements come verified. That all of them came is for the caller to check.
 - A stream that breaks off goes on where it stopped, for as long as a connection may be tried.
 
 Example::
@@ -47,7 +47,7 @@ from permslip.client.session import Session, backoff, system_clock
 from permslip.client.settings import server_of
 from permslip.client.timeouts import Timeout
 from permslip.directory import Organization
-from permslip.errors import KeyRejectedError, MalformedError, ProofError, RefusedError, TimedOutError
+from permslip.errors import KeyRejectedError, MalformedError, PermslipError, ProofError, RefusedError, TimedOutError
 from permslip.keyfile import Passphrase
 from permslip.keys import PublicKey, SealingKey, did_text
 from permslip.merkle import HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
@@ -102,10 +102,12 @@ class FetchedStatements:
     Attributes:
         statements: verified.
         erased: ids that the keeper says were erased.
+        refused: what does not hold, and why; none of it is to be believed.
     """
 
     statements: tuple[Signed[Any], ...]
     erased: tuple[bytes, ...]
+    refused: tuple[tuple[pb.Envelope, PermslipError], ...] = ()
 
 
 class AsyncAuditorClient:
@@ -194,16 +196,26 @@ class AsyncAuditorClient:
     async def entries(
         self, ledger: bytes | str | None = None, start: int = 0, until: int | None = None, *, follow: bool = False
     ) -> AsyncGenerator[ledger_pb2.LedgerLeaf, None]:
-        """Leaves of a ledger in order, one by one; see :meth:`entry_batches`."""
+        """Leaves of a ledger in order, one by one, each with the hash of its own bytes.
+
+        Args:
+            ledger, start, until, follow: as for :meth:`entry_batches`.
+
+        Raises:
+            ProofError: a leaf is missing, or is not the one of its hash.
+            RefusedError, UnavailableError: as :meth:`entry_batches`.
+        """
         async with aclosing(self.entry_batches(ledger, start, until, follow=follow)) as batches:
             async for batch in batches:
                 for leaf in batch:
+                    if leaf.leaf and leaf_hash(leaf.leaf) != leaf.leaf_hash:
+                        raise ProofError(f"leaf {leaf.position} is not the one whose hash is given.")
                     yield leaf
 
     async def entry_batches(
         self, ledger: bytes | str | None = None, start: int = 0, until: int | None = None, *, follow: bool = False
     ) -> AsyncGenerator[Sequence[ledger_pb2.LedgerLeaf], None]:
-        """Leaves of a ledger in order, as they come.
+        """Leaves of a ledger in order, as they come; whether bytes and hashes belong together is not looked at.
 
         Args:
             ledger: whose.
@@ -212,7 +224,8 @@ class AsyncAuditorClient:
             follow: go on with what is appended, until the iterator is closed; ``until`` is then ignored.
 
         Raises:
-            ProofError: a leaf is missing, or is not the one of its hash.
+            ProofError: a leaf is missing.
+            MalformedError: a hash is none.
             RefusedError: the ledger is not in this auditor's scope.
             UnavailableError: no answer could be had.
         """
@@ -232,8 +245,8 @@ class AsyncAuditorClient:
                 for leaf in message.entries:
                     if leaf.position != position:
                         raise ProofError(f"expected leaf {position} of the ledger, got leaf {leaf.position}.")
-                    if len(leaf.leaf_hash) != HASH_BYTES or (leaf.leaf and leaf_hash(leaf.leaf) != leaf.leaf_hash):
-                        raise ProofError(f"leaf {position} is not the one whose hash is given.")
+                    if len(leaf.leaf_hash) != HASH_BYTES:
+                        raise MalformedError(f"expected {HASH_BYTES} bytes.", field=f"leaf[{position}].leaf_hash")
                     position += 1
                 if message.entries:
                     yield message.entries
@@ -243,7 +256,7 @@ class AsyncAuditorClient:
     async def statements(
         self, ledger: bytes | str | None = None, start: int = 0, until: int = 0, *, ids: Sequence[bytes] = ()
     ) -> AsyncGenerator[FetchedStatements, None]:
-        """The statements that entries name, each verified.
+        """The statements that entries name, each verified; what does not hold is told apart.
 
         Args:
             ledger: whose.
@@ -251,7 +264,6 @@ class AsyncAuditorClient:
             ids: instead of a range, these statements.
 
         Raises:
-            SignatureError, MalformedError, KeyRejectedError: one does not hold.
             RefusedError, UnavailableError: as :meth:`entry_batches`.
         """
         root = self._root(ledger)
@@ -265,8 +277,14 @@ class AsyncAuditorClient:
         messages = self._stream(root, opened, auditor_pb2.FetchStatementsResponse, statements_context)
         async with aclosing(messages):
             async for message in messages:
-                verified = (st.verify(st.kind_of(each), each, federation=federation) for each in message.statements)
-                yield FetchedStatements(tuple(verified), tuple(message.erased))
+                verified: list[Signed[Any]] = []
+                refused: list[tuple[pb.Envelope, PermslipError]] = []
+                for envelope in message.statements:
+                    try:
+                        verified.append(st.verify(st.kind_of(envelope), envelope, federation=federation))
+                    except PermslipError as error:
+                        refused.append((envelope, error))
+                yield FetchedStatements(tuple(verified), tuple(message.erased), tuple(refused))
 
     async def prove_inclusion(self, checkpoint: LedgerCheckpoint, leaves: Sequence[tuple[int, bytes]]) -> None:
         """Prove that leaves are in a checkpoint's tree.
