@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from permslip._pb.permslip.v1 import session_pb2, statement_pb2 as pb
+from permslip.hosting.database import open_engine, writing
 from permslip.reasons import Reason
 from permslip.statements import Signed
 from permslip_broker.configuration import LimitSettings
@@ -48,6 +51,26 @@ async def flood(federation: SmallFederation, count: int = AT_ONE) -> None:
     for _ in range(count):
         await federation.deposit(federation.grant(signers=[Person.new()], handle=os.urandom(16)))
     assert not await is_let_in(federation, federation.grant(signers=[Person.new()], handle=os.urandom(16)))
+
+
+def put_back_to(revision: str, database: Path) -> None:
+    """Let a broker's database be what software of that revision would have written."""
+    newer = database.rename(database.with_name("newer.db"))
+    config = Config()
+    config.set_main_option("script_location", "permslip_broker:migrations")
+    engine = open_engine(f"sqlite:///{database}")
+    with writing(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    with closing(sqlite3.connect(database)) as older:
+        older.execute("ATTACH ? AS newer", (str(newer),))
+        tables = [name for (name,) in older.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+        for table in sorted(set(tables) - {"alembic_version"}):
+            columns = ", ".join(f'"{row[1]}"' for row in older.execute(f"PRAGMA main.table_info({table})"))
+            older.execute(f"DELETE FROM main.{table}")
+            older.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
+        older.commit()
 
 
 async def test_of_one_key_so_many_grants_may_wait_and_no_more(federation: SmallFederation) -> None:
@@ -160,10 +183,7 @@ async def test_what_waited_before_anything_was_counted_counts(tmp_path: Path) ->
         async with made.attached():
             await made.endorsed_grant()
         await made.deposit(*[made.grant() for _ in range(OF_ONE)])
-    with closing(sqlite3.connect(tmp_path / "broker.db")) as database, database:
-        for table in ("waiting_grant", "waiting_count"):
-            database.execute(f"DROP TABLE {table}")
-        database.execute("UPDATE alembic_version SET version_num = '0002'")
+    put_back_to("0002", tmp_path / "broker.db")
     async with made.running():
         assert not await is_let_in(made, made.grant())
         async with made.attached() as node:
