@@ -182,7 +182,7 @@ class Figures:
             number: (allowed, refused)
             for number, allowed, refused in self._db.execute(
                 "SELECT (at - :start) / :width, sum(refusal IS NULL), sum(refusal IS NOT NULL) FROM report_access"
-                " GROUP BY 1 ORDER BY 1",
+                " WHERE at IS NOT NULL GROUP BY 1 ORDER BY 1",
                 {"start": start, "width": width},
             )
         }

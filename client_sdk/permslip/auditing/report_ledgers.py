@@ -31,8 +31,8 @@ _TAKE_NOTE: Final = (
 )
 _TAKE_LEAVES: Final = "SELECT lower(hex(leaf_hash)) FROM entry WHERE ledger = 1 AND position < {size} ORDER BY position"
 _RUN: Final = (
-    "Save the program below as check.go and run it beside them with the broker's key: the one above under «Signed by» or,"
-    " better, the one that the broker gave you in person."
+    "Save the program below as check.go and run it beside them with the broker's key: the one above under «Signed by»"
+    " or, better, the one that the broker gave you in person."
 )
 _EXPECT: Final = (
     "It has to print this size and root. With another key, and after any change to the note or a hash, it has to fail."
