@@ -92,11 +92,6 @@ class LedgerCalls:
         self._calls: dict[bytes, _OpenCall] = {}
         attachments.on_detach(self._detached)
 
-    @property
-    def open_calls(self) -> int:
-        """How many there are."""
-        return len(self._calls)
-
     async def ask(self, root: bytes, call: node_pb2.LedgerCall, *, own: bool = False) -> node_pb2.LedgerReply:
         """Make a call that one reply answers.
 

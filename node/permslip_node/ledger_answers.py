@@ -39,7 +39,7 @@ from permslip._pb.permslip.v1 import auditor_pb2, ledger_pb2, node_pb2, provider
 from permslip.audit_scope import auditor_reason, entries_context, may_read, scope_of, statements_context
 from permslip.bounds import check_bounds
 from permslip.checkpoints import Checkpoint, sign_checkpoint
-from permslip.errors import AuthorityError, PermslipError, RefusedError
+from permslip.errors import AuthorityError, MalformedError, PermslipError, RefusedError
 from permslip.greeting import check_relayed_hello
 from permslip.hosting.drafts import Draft, Recorded
 from permslip.hosting.ledger_pages import CALL_WINDOW, LedgerPages, read_ahead
@@ -265,6 +265,8 @@ class LedgerAnswers:
         """Who is to be answered, and by which scope."""
         hello = self._hello(entry, request)
         scope = self._scope(entry, hello)
+        if not hello.payload.reply_key:
+            raise MalformedError("expected a key to seal to.", field="hello.reply_key")
         parse_sealing_key(hello.payload.reply_key, "hello.reply_key")
         return hello, scope
 
