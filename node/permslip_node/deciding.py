@@ -121,7 +121,14 @@ class Decider:
         return replace(facts, uses=account.uses, use_cost=account.cost), account
 
     def _account(self, connection: Connection, links: tuple[Link, ...], answer: OpenAnswer) -> Account:
-        return read_account(connection, links, answer.query, paged=answer.page is not None, now=self._clock())
+        return read_account(
+            connection,
+            links,
+            answer.query,
+            paged=answer.page is not None,
+            resumed=answer.resumes,
+            now=self._clock(),
+        )
 
     def _entry(
         self, answer: OpenAnswer, facts: Facts, decision: Decision, account: Account | None, *, now: Millis
@@ -158,7 +165,7 @@ class Decider:
                 changes = uses
 
                 def debit(connection: Connection, _position: Position) -> None:
-                    kept.debit(connection, query, now=now)
+                    kept.debit(connection, query)
 
                 write = debit
         return Draft(

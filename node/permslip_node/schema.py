@@ -258,12 +258,13 @@ charged_query: Final = Table(
     Column("requester", LargeBinary, nullable=False),
     # SHA-256 of the sections, dates and delegations asked for.
     Column("scope", LargeBinary, nullable=False),
+    # When its use began: that of the first of its pages and resumes.
     _number("decided_at"),
     # Reason of its end; 0 while it is being answered.
     _number("ended"),
     # Sealed bytes that may have left; -1: unknown, after a crash.
     _number("released"),
-    # A query that names it as retry_of was let off: it happens once.
+    # A query that retries or resumes it was let off.
     Column("retried", Boolean, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )

@@ -4,17 +4,21 @@ Rules:
 
 - Only grants and delegations with ``max_uses`` are counted; every such link of the chain is debited.
 - One use is one query with its pages and its resumes: ``continues`` names the first of them and costs nothing for an
-  hour, if it is a page of this node's own making, or if the first one's answer broke off.
+  hour, if it is a page of this node's own making, or if the first one's answer broke off. The hour is the use's: what
+  continues a resume has no hour of its own, else one use would last for ever.
 - ``retry_of`` costs nothing if the ledger shows that the first try ended without one byte having left; once. After a
-  crash nobody knows what left, so it shows nothing.
+  crash nobody knows what left, so it shows nothing. The hour begins anew, unless what is tried again is itself a page
+  or resume.
+- A query from which no byte left is tried again or continued, not both.
 - What a decision counted by is a subject of the ledger (:func:`uses_subject`): of two queries that race for the last
   use, the second is decided again under the head's lock and refused.
 
 Example::
 
-    account = Uses.read(connection, chain, query, paged=False, now=now)
-    decision = decide(gather(reader, query, uses=account.uses, use_cost=account.cost), query, now=now)
-    account.debit(connection, query, now=now)
+    account = read_account(connection, chain, query, paged=False, now=now)
+    facts = replace(gather(reader, query), uses=account.uses, use_cost=account.cost)
+    if decide(facts, query, now=now).reason == Reason.ALLOWED:
+        account.debit(connection, query)
 """
 
 from __future__ import annotations
@@ -49,14 +53,18 @@ class Account:
         uses: of each link so far; 0 for those that are not counted.
         cost: 1, or 0 where the query belongs to an earlier use.
         first_id: the query whose use it is.
+        began: when that use began, UTC milliseconds.
         retries: the query that it retries for nothing; empty where it does not.
+        continues: the query that it continues for nothing; empty where it does not.
     """
 
     links: tuple[Link, ...]
     uses: tuple[int, ...]
     cost: int
     first_id: bytes
+    began: int
     retries: bytes = b""
+    continues: bytes = b""
 
     @property
     def debited(self) -> tuple[int, ...]:
@@ -66,7 +74,7 @@ class Account:
             for link, used in zip(self.links, self.uses, strict=True)
         )
 
-    def debit(self, connection: Connection, query: Signed[pb.Query], *, now: Millis) -> None:
+    def debit(self, connection: Connection, query: Signed[pb.Query]) -> None:
         """Write it down, in the transaction of the decision that allows the query.
 
         Raises:
@@ -87,6 +95,8 @@ class Account:
             )
             if let_off.rowcount != 1:
                 raise UnavailableError("this query was retried already.", remedy="Send a new query.")
+        if self.continues:
+            connection.execute(update(charged).where(charged.c.query_id == self.continues).values(retried=True))
         connection.execute(
             insert(charged).values(
                 query_id=query.id,
@@ -94,7 +104,7 @@ class Account:
                 grant_id=query.payload.grant_id,
                 requester=query.payload.signer.root,
                 scope=scope_of(query.payload),
-                decided_at=now,
+                decided_at=self.began,
             )
         )
 
@@ -136,13 +146,17 @@ def read_account(
     payload = query.payload
     if payload.continues and (first := _earlier(connection, payload.continues, query)) is not None:
         broke_off = resumed or first.ended not in (0, int(Reason.ALLOWED))
-        if (paged or broke_off) and now < first.decided_at + PAGES_LAST:
-            return Account(links, uses, 0, bytes(first.first_id))
+        spent = first.ended != 0 and first.released == 0 and first.retried
+        if (paged or broke_off) and not spent and now < first.decided_at + PAGES_LAST:
+            return Account(links, uses, 0, bytes(first.first_id), first.decided_at, continues=payload.continues)
     elif payload.retry_of and (first := _earlier(connection, payload.retry_of, query)) is not None:
         ended = first.ended not in (0, int(Reason.ALLOWED))
         if ended and first.released == 0 and not first.retried:
-            return Account(links, uses, 0, bytes(first.first_id), retries=payload.retry_of)
-    return Account(links, uses, 1, query.id)
+            if bytes(first.first_id) == payload.retry_of:
+                return Account(links, uses, 0, query.id, now, retries=payload.retry_of)
+            if now < first.decided_at + PAGES_LAST:
+                return Account(links, uses, 0, bytes(first.first_id), first.decided_at, retries=payload.retry_of)
+    return Account(links, uses, 1, query.id, now)
 
 
 def close_answer(connection: Connection, query_id: bytes, *, reason: Reason, released: int) -> None:

@@ -384,6 +384,22 @@ async def test_broken_off_answer_is_continued_within_the_same_use(world: World) 
         assert (await node.ask(again)).reason == Reason.USES_EXHAUSTED
 
 
+async def test_answer_that_broke_off_a_moment_ago_is_continued_within_the_same_use(world: World) -> None:
+    world.broker.gives_credit = False
+    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
+    async with world.attached() as (_, node):
+        grant = await granted(world, node, ada, max_uses=1)
+        first = world.query(grant)
+        [answer] = node.route(first)
+        await world.broker.until(lambda: answer.sealed_bytes > 0)
+        # Nobody told the node that it broke off.
+        resumed = altered(world, world.query(grant), continues=first.id)
+        [answer] = node.route(resumed)
+        node.credit(resumed.id, 1 << 30)
+        await answer.whole.wait()
+        assert answer.reason == Reason.ALLOWED
+
+
 async def test_answer_that_is_whole_is_not_continued_for_free_however_fast(world: World) -> None:
     ada = world.school.learner("604822", grades=3)
     async with world.attached() as (_, node):
@@ -394,6 +410,43 @@ async def test_answer_that_is_whole_is_not_continued_for_free_however_fast(world
             assert (await node.ask(first)).reason == Reason.ALLOWED
             again = altered(world, world.query(grant), continues=first.id)
             assert (await node.ask(again)).reason == Reason.USES_EXHAUSTED
+
+
+async def test_resuming_again_and_again_ends_with_the_hour_of_the_first_byte(world: World) -> None:
+    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
+    world.broker.gives_credit = False
+    async with world.attached() as (_, node):
+        grant = await granted(world, node, ada, max_uses=1)
+        asked = world.query(grant)
+        for minutes in (0, 40, 80):
+            if minutes:
+                world.clock.offset = minutes * 60_000
+                asked = altered(world, world.query(grant), continues=asked.id)
+            [answer] = node.route(asked)
+            await world.broker.until(lambda answer=answer: answer.sealed_bytes > 0 or answer.whole.is_set())
+            node.cancel(asked.id)
+            await answer.whole.wait()
+            assert answer.reason == (Reason.CANCELLED if minutes < 60 else Reason.USES_EXHAUSTED)
+
+
+async def test_retry_of_a_resumption_is_no_use_of_its_own_once_the_hour_is_over(world: World) -> None:
+    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
+    world.broker.gives_credit = False
+    async with world.attached() as (running, node):
+        grant = await granted(world, node, ada, max_uses=1)
+        first = world.query(grant)
+        [answer] = node.route(first)
+        await world.broker.until(lambda: answer.sealed_bytes > 0)
+        node.cancel(first.id)
+        await answer.whole.wait()
+        # Of this one not a byte leaves.
+        resumed = altered(world, world.query(grant), continues=first.id)
+        node.cancel(resumed.id)
+        assert (await node.ask(resumed)).reason == Reason.CANCELLED
+        await world.broker.until(lambda: len(events_of(running, "access_answered")) == 2)
+        world.clock.offset = 2 * 3_600_000
+        retry = altered(world, world.query(grant), retry_of=resumed.id)
+        assert (await node.ask(retry, deadline=500)).reason == Reason.USES_EXHAUSTED
 
 
 # --------------------------------------------------------------------------------------------- limits
