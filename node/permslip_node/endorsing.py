@@ -10,6 +10,7 @@ Rules:
 - When authority changes, every living endorsement on that slice is judged again at once (:meth:`Endorser.review`): what
   is no longer true is followed by a refusal, recorded here first, so that this node stops answering before the broker
   even hears of it; and the list of who may revoke follows the roster.
+- A grant that was revoked or superseded is endorsed no more: it would end those that it was to take the place of.
 - A call about a handle that this node never gave is answered and not recorded: nobody can fill the ledger with
   inventions.
 
@@ -107,7 +108,7 @@ class Endorser:
                     loose.append(refusal.envelope)
                     continue
                 begun.add(grant.id)
-                appends.append(self._record(grant, is_known=capability is not None))
+                appends.append(self._record(grant))
             await asyncio.gather(*appends)
         return loose
 
@@ -158,7 +159,7 @@ class Endorser:
     async def renew(self, capabilities: Sequence[Capability]) -> None:
         """Judge these again, and record what comes of it."""
         async with self._turn:
-            await asyncio.gather(*(self._record(each.grant, is_known=True) for each in capabilities))
+            await asyncio.gather(*(self._record(each.grant) for each in capabilities))
 
     def _is_due(self, capability: Capability) -> bool:
         endorsement = capability.endorsement
@@ -211,13 +212,14 @@ class Endorser:
             return self._signed(grant, Judgement(pb.ENDORSEMENT_VERDICT_TERMS_REFUSED), now)
         return None
 
-    async def _record(self, grant: Signed[pb.Grant], *, is_known: bool) -> None:
+    async def _record(self, grant: Signed[pb.Grant]) -> None:
         for attempt in range(_ATTEMPTS):
             word = OwnWord()
+            # Looked at each time: a push may have brought the grant meanwhile.
             capability = self._recording.facts.capability(grant.id)
             approved = capability is not None and capability.approval is not None
             draft = self._draft(grant, word, approved_before=approved)
-            drafts = [draft] if is_known else [self._recording.facts.draft(grant), draft]
+            drafts = [draft] if capability is not None else [self._recording.facts.draft(grant), draft]
             try:
                 await self._recording.append(*drafts, sends=[word])
             except UnavailableError:
@@ -235,6 +237,8 @@ class Endorser:
         def made(reader: FactReader, connection: Connection) -> Draft:
             judgement = self._judge(connection, grant, reader, approved_before=approved_before)
             capability = reader.capability(grant.id)
+            if capability is not None and capability.ended != Reason.ALLOWED:
+                judgement = Judgement(pb.ENDORSEMENT_VERDICT_TERMS_REFUSED)
             last = capability.endorsement if capability is not None else None
             created_at = self._clock()
             if last is not None:

@@ -243,3 +243,22 @@ async def test_revocation_by_a_stranger_is_refused_at_the_desk(world: World) -> 
             with pytest.raises(AuthorityError, match="no right to revoke"):
                 await office.revoke(revoked_by(world, Person.new(), grant.id).envelope)
         assert (await node.ask(world.query(grant))).reason == Reason.ALLOWED
+
+
+async def test_grant_that_comes_with_its_revocation_and_for_endorsement_at_once_breaks_no_stream(world: World) -> None:
+    ada = world.school.learner("604822", grades=1)
+    async with world.attached() as (_, node):
+        mother = await world.school.link(node, "604822")
+        old = world.grant(mother, handle=ada)
+        await node.endorse(old)
+        new = world.grant(mother, handle=ada, supersedes=[old.id])
+        revocation = revoked_by(world, mother, new.id)
+        world.broker.push(revocation, chain=[new])
+        word = await node.endorse(new)
+        await world.broker.acknowledgement_of(revocation.id)
+
+        # A dead grant takes no other's place.
+        assert (await node.ask(world.query(old))).reason == Reason.ALLOWED
+        assert (await node.ask(world.query(new))).reason == Reason.GRANT_REVOKED
+        assert word.verdict != pb.ENDORSEMENT_VERDICT_ENDORSED
+        assert len(world.broker.streams) == 1
