@@ -39,6 +39,10 @@ def has_begun(answer: Answer) -> bool:
     return answer.sealed_bytes > 0
 
 
+def has_begun_or_ended(answer: Answer) -> bool:
+    return has_begun(answer) or answer.whole.is_set()
+
+
 def manifest_of(world: World, answer: Answer, asked: Asked) -> pb.Manifest:
     reader = SliceReader(asked.query, asked.reply_key, node=world.school.root, check_signer=lambda _: None)
     for piece in answer.pieces:
@@ -423,7 +427,7 @@ async def test_resuming_again_and_again_ends_with_the_hour_of_the_first_byte(wor
                 world.clock.offset = minutes * 60_000
                 asked = altered(world, world.query(grant), continues=asked.id)
             [answer] = node.route(asked)
-            await world.broker.until(lambda answer=answer: answer.sealed_bytes > 0 or answer.whole.is_set())
+            await world.broker.until(partial(has_begun_or_ended, answer))
             node.cancel(asked.id)
             await answer.whole.wait()
             assert answer.reason == (Reason.CANCELLED if minutes < 60 else Reason.USES_EXHAUSTED)
