@@ -41,7 +41,7 @@ from permslip.auditing.results import Trust
 from permslip.errors import ConfigurationError, MalformedError, PermslipError
 from permslip.keys import did_text
 
-__all__ = ["BROKER", "Bundle", "LedgerRow", "StatementRow"]
+__all__ = ["BROKER", "Bundle", "LedgerRow", "StatementRow", "first_signer"]
 
 BROKER: Final = 1
 """The number of the broker's ledger."""
@@ -266,7 +266,7 @@ class Bundle:
         new = 0
         for signed in statements:
             raw, payload = signed.raw, signed.payload
-            row = (signed.id, signed.kind.name, raw, signed.sha256, _first_signer(signed), payload.created_at)
+            row = (signed.id, signed.kind.name, raw, signed.sha256, first_signer(signed), payload.created_at)
             inserted = self.db.execute("INSERT INTO statement VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
             new += inserted.rowcount
             if signed.kind is st.ADMISSION and inserted.rowcount:
@@ -373,6 +373,10 @@ class Bundle:
             found.leave_unchecked(str(error))
             found.end()
             raise
+        except sqlite3.DatabaseError as error:
+            raise MalformedError(
+                f"the file is damaged: {error}.", field=str(self.path), remedy="Fetch into a new bundle."
+            ) from error
         found.end()
 
 
@@ -384,7 +388,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _first_signer(signed: st.Signed[Any]) -> bytes:
+def first_signer(signed: st.Signed[Any]) -> bytes:
     """The root in whose name a statement was signed; for a grant its first signer's key."""
     payload = signed.payload
     if signed.kind is st.GRANT:

@@ -76,6 +76,8 @@ CREATE TABLE entry (
 CREATE INDEX entry_query ON entry (query_id) WHERE query_id IS NOT NULL;
 CREATE INDEX entry_grant ON entry (grant_id) WHERE grant_id IS NOT NULL;
 CREATE INDEX entry_statement ON entry (statement_id) WHERE statement_id IS NOT NULL;
+CREATE INDEX entry_manifest ON entry (manifest_sha256) WHERE manifest_sha256 IS NOT NULL;
+CREATE INDEX entry_hidden ON entry (leaf_hash) WHERE leaf IS NULL;
 CREATE INDEX entry_slice ON entry (node, handle) WHERE node IS NOT NULL;
 CREATE TABLE statement (
     id BLOB PRIMARY KEY,

@@ -24,6 +24,7 @@ class Code(StrEnum):
     CHECKPOINT_MALFORMED = "CHECKPOINT_MALFORMED"
     CHECKPOINT_SIGNATURE = "CHECKPOINT_SIGNATURE"
     CHECKPOINT_KEY = "CHECKPOINT_KEY"
+    CHECKPOINT_COLUMNS = "CHECKPOINT_COLUMNS"
     CHECKPOINT_ROOT = "CHECKPOINT_ROOT"
     CHECKPOINT_FORK = "CHECKPOINT_FORK"
     CHECKPOINT_ROLLBACK = "CHECKPOINT_ROLLBACK"
@@ -123,6 +124,7 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.CHECKPOINT_MALFORMED: ("A checkpoint is not a signed note of this ledger.", _FETCH_AGAIN),
     Code.CHECKPOINT_SIGNATURE: ("A checkpoint's signature does not hold.", _FETCH_AGAIN),
     Code.CHECKPOINT_KEY: ("A checkpoint was not signed by a key that the ledger's root certified.", _EXPLAIN),
+    Code.CHECKPOINT_COLUMNS: ("The bundle's columns say something else than the note.", "Fetch into a new bundle."),
     Code.CHECKPOINT_ROOT: ("The leaves do not make the root that the keeper signed.", _EXPLAIN),
     Code.CHECKPOINT_FORK: ("The keeper signed two histories that contradict each other.", _EXPLAIN),
     Code.CHECKPOINT_ROLLBACK: ("The keeper signed a smaller ledger than before: leaves were taken away.", _EXPLAIN),
