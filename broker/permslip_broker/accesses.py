@@ -7,20 +7,21 @@ what they say.
 Rules:
 
 - One page is entries of one slice, ascending; the token names the slice's place in the list and the number reached.
-- Proofs are against the checkpoint that comes with the page.
+- Proofs are against the checkpoint that comes with the page: its witnesses' cosignatures are asked for between
+  :meth:`Accesses.begin`, which says how much it must cover, and :meth:`Accesses.page`.
 - How often a slice was used is told to those alone whom its node once named in an endorsement: whoever knows a handle
   can sign a grant on it, and learns nothing by that.
 
 Example::
 
-    response = accesses.page(key, request)
-    [head] = response.heads
+    begun = accesses.begin(key, request)
+    response = accesses.page(key, request, begun)
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Engine
 
@@ -37,11 +38,30 @@ from permslip_broker.own_grants import OwnGrants
 from permslip_broker.paging import page_size
 from permslip_broker.schema import BrokerTables
 
-__all__ = ["Accesses"]
+__all__ = ["Accesses", "Begun"]
 
 _TOKEN: Final = struct.Struct(">qqq")
 # An answer comes within minutes of its decision; so many entries back it is looked for.
 _LOOK_BACK: Final = 256
+
+
+class Begun(NamedTuple):
+    """What a page begins with.
+
+    Attributes:
+        slices: that are asked for: node and handle.
+        place, after: slice and number reached by the page before.
+        size: of the checkpoint that the page is proved against; on the first page the least that it must have.
+        heads: where the chains end; on the first page alone.
+        note: that checkpoint; empty: signed by this broker alone.
+    """
+
+    slices: list[tuple[bytes, bytes]]
+    place: int
+    after: int
+    size: int
+    heads: list[ledger_pb2.SliceHead]
+    note: bytes = b""
 
 
 class Accesses:
@@ -53,8 +73,8 @@ class Accesses:
         self._identity, self._engine, self._tables = identity, engine, tables
         self._ledger, self._own_grants = ledger, own_grants
 
-    def page(self, key: bytes, request: guardian_pb2.ListAccessesRequest) -> guardian_pb2.ListAccessesResponse:
-        """One page of entries.
+    def begin(self, key: bytes, request: guardian_pb2.ListAccessesRequest) -> Begun:
+        """What is asked for, and how many entries the checkpoint must cover.
 
         Raises:
             MalformedError: the token is not one of ours.
@@ -64,10 +84,16 @@ class Accesses:
         place, after, size = self._token(request.page.token, len(slices))
         # Where the chains end is told with the first page; the size read after it holds all of them.
         heads = [] if size else [self._head(node, handle) for node, handle in slices]
-        size = size or self._ledger.read_head().size
+        return Begun(slices, place, after, size or self._ledger.read_head().size, heads)
+
+    def page(
+        self, key: bytes, request: guardian_pb2.ListAccessesRequest, begun: Begun
+    ) -> guardian_pb2.ListAccessesResponse:
+        """One page of entries, proved against a checkpoint of ``begun.size`` entries."""
+        slices, place, after, size, heads, note = begun
         limit = page_size(request.page)
         response = guardian_pb2.ListAccessesResponse(
-            checkpoint=ledger_pb2.SignedCheckpoint(note=self._checkpoint(size)), heads=heads
+            checkpoint=ledger_pb2.SignedCheckpoint(note=note or self._checkpoint(size)), heads=heads
         )
         while place < len(slices) and not response.entries:
             node, handle = slices[place]

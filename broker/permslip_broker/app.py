@@ -45,8 +45,10 @@ from permslip_broker.accesses import Accesses
 from permslip_broker.announcements import Announcements
 from permslip_broker.attach import Attach
 from permslip_broker.attachments import Attachments
-from permslip_broker.auditors import Auditors, SignedCheckpoints
+from permslip_broker.auditors import Auditors
+from permslip_broker.checkpoints import GivenCheckpoints
 from permslip_broker.configuration import BrokerSettings, LimitSettings, TlsSettings
+from permslip_broker.cosigned_store import CosignedStore
 from permslip_broker.deciding import Deciding, restore_replays
 from permslip_broker.deposits import Deposits
 from permslip_broker.effects import Effects
@@ -57,7 +59,7 @@ from permslip_broker.guardians import Guardians
 from permslip_broker.identity import Identity, make_identity
 from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.links import Links
-from permslip_broker.measures import watch_broker
+from permslip_broker.measures import watch_broker, watch_witnessing
 from permslip_broker.methods import add_methods
 from permslip_broker.operators import Operators
 from permslip_broker.own_grants import OwnGrants
@@ -71,6 +73,8 @@ from permslip_broker.routing_limits import RoutingLimits
 from permslip_broker.schema import broker_tables
 from permslip_broker.sessions import Sessions
 from permslip_broker.waiting import Waiting
+from permslip_broker.witness_choice import WitnessChoice, read_witness_set
+from permslip_broker.witnessing import Witnessing
 
 __all__ = ["Broker", "open_broker", "read_identity"]
 
@@ -94,6 +98,7 @@ class Broker:
     attachments: Attachments
     recorder: Recorder
     auditors: Auditors
+    witnessing: Witnessing
     service: Service
     limits: LimitSettings
 
@@ -136,6 +141,7 @@ async def open_broker(
         KeyFileError: the key file cannot be used.
     """
     identity = read_identity(settings, now=clock(), passphrase=passphrase)
+    witness_set = read_witness_set(settings)
     metrics = Metrics()
     engine = open_engine(settings.database, key="broker.database")
     with ExitStack() as resources:
@@ -173,15 +179,25 @@ async def open_broker(
         states = GrantStates(engine, tables, facts, clock)
         own_grants = OwnGrants(facts)
         ledger_calls = LedgerCalls(attachments, within=settings.limits.link_seconds)
+        witnessing = Witnessing(
+            identity,
+            WitnessChoice(identity, facts, clock, witness_set),
+            ledger,
+            CosignedStore(engine, tables),
+            attachments,
+            clock=clock,
+            every=settings.ledger.checkpoint_ms / 1_000,
+        )
         auditors = Auditors(
             identity=identity,
             greetings=greetings,
             facts=facts,
             pages=LedgerPages(ledger, engine, tables.facts, tables.ledger),
             calls=ledger_calls,
-            checkpoints=SignedCheckpoints(identity, ledger),
+            checkpoints=GivenCheckpoints(ledger, witnessing),
         )
         watch_broker(metrics, routing, refusals, attachments)
+        watch_witnessing(metrics, witnessing)
         metrics.watch_ledger(lambda: ledger.size)
 
         handlers = {
@@ -205,6 +221,7 @@ async def open_broker(
                 states=states,
                 own_grants=own_grants,
                 accesses=Accesses(identity, engine, tables, ledger, own_grants),
+                witnessing=witnessing,
                 attachments=attachments,
                 announcements=announcements,
                 links=links,
@@ -227,6 +244,7 @@ async def open_broker(
                 deposits=deposits,
                 routing=routing,
                 links=links,
+                witnessing=witnessing,
                 ledger_calls=ledger_calls,
                 limits=limits,
                 clock=clock,
@@ -240,6 +258,7 @@ async def open_broker(
         def adding(descriptor: ServiceDescriptor, handler: object) -> Callable[[grpc.aio.Server], None]:
             return lambda server: add_methods(server, descriptor, handler, refusals)
 
+        await witnessing.open()
         service = await Service.start(
             settings.listen,
             {descriptor.full_name: adding(descriptor, handler) for descriptor, handler in handlers.items()},
@@ -249,7 +268,16 @@ async def open_broker(
         )
         _log.info("broker_started", ledger_size=ledger.size, recent_queries=restored, port=service.port)
         broker = Broker(
-            identity, service.port, ledger, routing, attachments, recorder, auditors, service, settings.limits
+            identity,
+            service.port,
+            ledger,
+            routing,
+            attachments,
+            recorder,
+            auditors,
+            witnessing,
+            service,
+            settings.limits,
         )
         try:
             yield broker
@@ -259,6 +287,7 @@ async def open_broker(
                 node.end(None)
             await service.drain(0)
             await recorder.settle()
+            await witnessing.close()
             await ledger.close()
 
 

@@ -43,6 +43,7 @@ from permslip_broker.outcomes import too_many
 from permslip_broker.pushes import Pushes
 from permslip_broker.routing import Routing
 from permslip_broker.routing_limits import RoutingLimits
+from permslip_broker.witnessing import Witnessing
 
 __all__ = ["Attach"]
 
@@ -73,6 +74,7 @@ class Attach:
         deposits: Deposits,
         routing: Routing,
         links: Links,
+        witnessing: Witnessing,
         ledger_calls: LedgerCalls,
         limits: RoutingLimits,
         clock: Callable[[], Millis],
@@ -80,7 +82,7 @@ class Attach:
         self._identity, self._engine, self._ledger, self._facts = identity, engine, ledger, facts
         self._greetings, self._attachments, self._pushes = greetings, attachments, pushes
         self._deposits, self._routing, self._links = deposits, routing, links
-        self._ledger_calls = ledger_calls
+        self._ledger_calls, self._witnessing = ledger_calls, witnessing
         self._limits, self._clock = limits, clock
 
     async def attach(self, requests: Requests, context: Context) -> None:
@@ -184,6 +186,8 @@ class Attach:
                     self._tick(node, frame.lease)
                 elif which == "statement":
                     batch.append(frame.statement)
+                elif which == "cosignature":
+                    self._witnessing.take(node, frame.cosignature)
                 elif which == "link":
                     check_bounds(frame.link, f"frames[{number}].link")
                     self._links.answered(node, frame.link)

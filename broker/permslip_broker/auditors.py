@@ -30,7 +30,6 @@ from permslip.audit_scope import may_read, scope_of
 from permslip.bounds import check_bounds
 from permslip.errors import MalformedError, RefusedError
 from permslip.hosting.facts_store import FactStore
-from permslip.hosting.ledger import Ledger
 from permslip.hosting.ledger_pages import LedgerPages, read_ahead
 from permslip.reasons import Reason
 from permslip_broker.greetings import ANYBODY, Caller, Greetings
@@ -38,7 +37,7 @@ from permslip_broker.identity import Identity
 from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.methods import Context
 
-__all__ = ["Auditors", "Checkpoints", "SignedCheckpoints"]
+__all__ = ["Auditors", "Checkpoints"]
 
 AUDITORS: Final = frozenset({pb.PRINCIPAL_KIND_AUDITOR})
 MOST_FETCHES: Final = 16
@@ -56,21 +55,6 @@ class Checkpoints(Protocol):
 
     async def of_node(self, root: bytes) -> bytes | None:
         """A checkpoint of a node's ledger that this broker cosigned; None: the node is to be asked for its own."""
-
-
-class SignedCheckpoints:
-    """Checkpoints that their keeper alone signed."""
-
-    def __init__(self, identity: Identity, ledger: Ledger) -> None:
-        self._identity, self._ledger = identity, ledger
-
-    async def own(self) -> bytes:
-        """The head, signed."""
-        return self._identity.checkpoint(*self._ledger.head())
-
-    async def of_node(self, root: bytes) -> bytes | None:
-        """Always the node's own."""
-        return None
 
 
 class Auditors:

@@ -29,7 +29,15 @@ from permslip.hosting.logs import Level
 from permslip.keys import PublicKey
 from permslip_broker.credit import CHUNK
 
-__all__ = ["BrokerSettings", "LimitSettings", "LogSettings", "MetricsSettings", "TlsSettings", "load_settings"]
+__all__ = [
+    "BrokerSettings",
+    "LedgerSettings",
+    "LimitSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "TlsSettings",
+    "load_settings",
+]
 
 
 def _did_problem(text: str) -> str:
@@ -103,6 +111,17 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class LedgerSettings:
+    """How the ledger is shown to be the same for everybody.
+
+    Attributes:
+        checkpoint_ms: between two checkpoints that are offered to the witnesses because the ledger grew.
+    """
+
+    checkpoint_ms: int = setting(1_000, minimum=10, maximum=3_600_000)
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """How much is logged, to standard error.
 
@@ -137,6 +156,7 @@ class BrokerSettings:
         root: did:key of the broker's own root; where given, the certificate must be by it.
         listen: HOST:PORT; port 0 takes a free one.
         origin: name of the ledger in checkpoints; ``<federation>/broker`` unless given.
+        witness_set_file: the operator's set of witnesses; without it all admitted nodes are asked to cosign.
         passphrase_file: of a protected key file.
         ready_file: written with the address listened on, once the broker serves.
     """
@@ -149,10 +169,12 @@ class BrokerSettings:
     root: str | None = setting(None, check=_did_problem)
     listen: str = setting("127.0.0.1:7443", check=_address_problem)
     origin: str = ""
+    witness_set_file: Path | None = None
     passphrase_file: Path | None = None
     ready_file: Path | None = None
     tls: TlsSettings = TlsSettings()
     limits: LimitSettings = LimitSettings()
+    ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
 

@@ -37,6 +37,7 @@ from permslip_broker.methods import Context
 from permslip_broker.outcomes import refusal
 from permslip_broker.own_grants import OwnGrants
 from permslip_broker.paging import page_size, read_token
+from permslip_broker.witnessing import Witnessing
 
 __all__ = ["Guardians"]
 
@@ -57,12 +58,14 @@ class Guardians:
         states: GrantStates,
         own_grants: OwnGrants,
         accesses: Accesses,
+        witnessing: Witnessing,
         attachments: Attachments,
         announcements: Announcements,
         links: Links,
     ) -> None:
         self._identity, self._greetings, self._deposits = identity, greetings, deposits
         self._facts, self._states, self._own_grants, self._accesses = facts, states, own_grants, accesses
+        self._witnessing = witnessing
         self._attachments, self._announcements, self._links = attachments, announcements, links
 
     async def relay_link(
@@ -147,7 +150,13 @@ class Guardians:
         """Entries about the caller's slices, chained, with proofs."""
         check_bounds(request, "request")
         caller = self._greetings.check(request.hello, as_one_of=PERSONS)
-        return await asyncio.to_thread(self._accesses.page, caller.key, request)
+        begun = await asyncio.to_thread(self._accesses.begin, caller.key, request)
+        if not request.page.token:
+            covering = await self._witnessing.covering(begun.size)
+            begun = begun._replace(size=covering.size, note=covering.note)
+        else:
+            begun = begun._replace(note=self._witnessing.at(begun.size) or b"")
+        return await asyncio.to_thread(self._accesses.page, caller.key, request, begun)
 
     # ------------------------------------------------------------------------------------- what is told
 

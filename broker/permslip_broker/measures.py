@@ -7,6 +7,11 @@
 ``permslip_broker_relayed_bytes_total`` counter  sealed bytes passed on
 ``permslip_broker_stray_answers_total`` counter  answers that nobody had asked for
 ``permslip_broker_held_bytes``          gauge    sealed bytes that wait for requesters or are being written
+``permslip_broker_witnesses``           gauge    witnesses that are attached
+``permslip_broker_witnesses_needed``    gauge    witnesses that must cosign a checkpoint
+``permslip_broker_cosigned_entries``    gauge    entries of the ledger that the last checkpoint covers which they did
+``permslip_broker_not_cosigned_total``  counter  checkpoints that nodes refused, and cosignatures that did not hold, by
+                                                 ``reason``
 ======================================  =======  =========================================================
 
 All are read from the broker's own tallies when Prometheus asks; nothing is counted twice on the way of a query.
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from prometheus_client import Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,8 +29,9 @@ from permslip.hosting.metrics import Metrics
 from permslip_broker.attachments import Attachments
 from permslip_broker.refused_requests import RefusedRequests
 from permslip_broker.routing import Routing
+from permslip_broker.witnessing import Witnessing
 
-__all__ = ["watch_broker"]
+__all__ = ["watch_broker", "watch_witnessing"]
 
 
 class _Broker(Collector):
@@ -56,6 +63,35 @@ class _Broker(Collector):
             "permslip_broker_stray_answers", "Answers that nobody had asked for.", value=tally.stray_answers
         )
         yield GaugeMetricFamily("permslip_broker_held_bytes", "Sealed bytes waiting.", value=self._routing.held_bytes)
+
+
+class _Witnesses(Collector):
+    def __init__(self, witnessing: Witnessing) -> None:
+        self._witnessing = witnessing
+
+    def collect(self) -> Iterable[Metric]:
+        """Called when metrics are read."""
+        refused = CounterMetricFamily(
+            "permslip_broker_not_cosigned", "Checkpoints that nodes did not cosign.", labels=["reason"]
+        )
+        for reason, count in list(self._witnessing.refused.items()):
+            refused.add_metric([reason], count)
+        return [refused]
+
+
+def watch_witnessing(metrics: Metrics, witnessing: Witnessing) -> None:
+    """Let be seen whether the witnesses keep up."""
+    registry = metrics.registry
+    registry.register(_Witnesses(witnessing))
+    Gauge("permslip_broker_witnesses", "Attached witnesses.", registry=registry).set_function(
+        lambda: witnessing.attached
+    )
+    Gauge("permslip_broker_witnesses_needed", "Witnesses that must cosign.", registry=registry).set_function(
+        lambda: witnessing.needed
+    )
+    Gauge(
+        "permslip_broker_cosigned_entries", "Entries of the last cosigned checkpoint.", registry=registry
+    ).set_function(lambda: witnessing.best.size if witnessing.best is not None else 0)
 
 
 def watch_broker(metrics: Metrics, routing: Routing, refusals: RefusedRequests, attachments: Attachments) -> None:

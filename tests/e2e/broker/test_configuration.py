@@ -17,7 +17,15 @@ from permslip_broker.configuration import BrokerSettings, load_settings
 from permslip_broker.schema import broker_tables
 
 # Without a default that could be written, or only meaningful with a value of one's own.
-_SHOWN_OTHERWISE = {"root", "passphrase_file", "ready_file", "certificate_file", "key_file", "client_ca_file"}
+_SHOWN_OTHERWISE = {
+    "root",
+    "witness_set_file",
+    "passphrase_file",
+    "ready_file",
+    "certificate_file",
+    "key_file",
+    "client_ca_file",
+}
 
 
 def test_the_example_configuration_is_accepted(repo_root: Path) -> None:
