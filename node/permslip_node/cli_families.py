@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from permslip.cli.output import command_errors, emit, json_option
+from permslip.errors import RefusedError
 from permslip_node.configuration import NodeSettings, load_settings
 
 if TYPE_CHECKING:
@@ -117,8 +118,14 @@ def slip(
 def _print_all(engine: Engine, settings: NodeSettings, root: bytes, file: Path) -> int:
     from permslip_node.inspection import list_families
 
-    wanted = [each for each in list_families(engine) if not each.suspended and not each.removed]
-    issued = [(each, _issue(engine, settings, root, each.learner, each.person)) for each in wanted]
+    issued = []
+    for each in list(list_families(engine)):
+        try:
+            issued.append((each, _issue(engine, settings, root, each.learner, each.person)))
+        except RefusedError as error:
+            # One family's court order or grown-up learner must not keep the others' slips back.
+            if error.code != "NOT_ALLOWED":
+                raise
     lines = [json.dumps(_document(one, each.learner, each.person), ensure_ascii=False) for each, one in issued]
     _write_private(file, "".join(f"{line}\n" for line in lines))
     return len(lines)

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import update
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.armor import write_statements
+from permslip.hosting.database import writing
 from permslip.reasons import Reason
+from permslip_node import schema
+from permslip_node.app import open_store
 from permslip_node.cli import node as node_commands
 from tests.e2e.node.conftest import FEDERATION, World
 from tests.federation.consents import make_revocation
@@ -99,3 +103,18 @@ async def test_revocation_is_taken_once_while_no_node_runs(world: World, tmp_pat
     assert (told["revocation"], told["target"], told["in_force"]) == (revocation.id.hex(), grant.id.hex(), True)
     again = await said(world, tmp_path, "revoke", str(file))
     assert (again.exit_code, "recorded here already" in again.output) == (1, True)
+
+
+async def test_slips_of_all_families_leave_out_who_may_not_be_linked(world: World, tmp_path: Path) -> None:
+    world.school.learner("604821", guardians=["P0"])
+    world.school.learner("604822", guardians=["P1", "P2"])
+    world.school.learner("604823", guardians=["P3"])
+    async with world.school.office() as office:
+        await office.suspend("604822", "P1")
+    with open_store(world.school.settings) as engine, writing(engine) as connection:
+        learner = schema.learner
+        connection.execute(update(learner).where(learner.c.native_id == "604821").values(majority_at=1))
+    slips = tmp_path / "slips.jsonl"
+    assert document(await said(world, tmp_path, "slip", "--all-families", str(slips), "--json"))["slips"] == 2
+    assert [json.loads(each)["person"] for each in slips.read_text().splitlines()] == ["P2", "P3"]
+    assert slips.stat().st_mode & 0o077 == 0
