@@ -232,8 +232,10 @@ class Attachment:
 
     async def _write(self, call: Call, stream: BrokerStream) -> None:
         try:
-            async for items in stream.outbox.batches():
-                self._node.answerer.leaving(items)
+            async for waited in stream.outbox.batches():
+                items = self._node.answerer.leaving(waited)
+                if not items:
+                    continue
                 stream.begin_writing(items)
                 await call.write(node_pb2.AttachRequest(frames=[item.frame for item in items]))
                 stream.end_writing()

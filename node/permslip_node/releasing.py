@@ -2,8 +2,8 @@
 
 Rules:
 
-- Before each piece another look: is the answer stopped, late, its stream gone, the lease stale, the clock behind, the
-  consent over?
+- Before each piece another look, and a last one when it is given to the stream: is the answer stopped, late, its stream
+  gone, the lease stale, the clock behind, the consent over?
 - A small answer is one frame. A large one goes out chunk by chunk against credit; answers take turns.
 - Stopping an answer takes out what of it waits for its stream, and tells the broker why.
 - ``released`` counts bytes from the moment at which they are given to the stream.
@@ -137,12 +137,20 @@ class Releaser:
                 return
         self._work.begin(self._stream(answer))
 
-    def leaving(self, items: Sequence[Sending]) -> None:
-        """These are about to be given to the stream."""
+    def leaving(self, items: Sequence[Sending]) -> list[Sending]:
+        """These waited for the stream: take out what may not leave any more; the rest is about to be given to it."""
+        leaving: list[Sending] = []
         for item in items:
-            if item.answer is not None:
-                item.answer.released += item.sealed
-                item.answer.left_whole = item.last and item.answer.stopped == Reason.ALLOWED
+            answer = item.answer
+            if answer is not None:
+                # A connection that stood still may have kept it until after the lease, or the consent, was over.
+                if item.sealed and not self._may_go_on(answer):
+                    self._cut(answer)
+                    continue
+                answer.released += item.sealed
+                answer.left_whole = item.last and answer.stopped == Reason.ALLOWED
+            leaving.append(item)
+        return leaving
 
     def left(self, items: Sequence[Sending]) -> None:
         """These were given to the stream."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select
+import pytest
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip._pb.permslip.v1 import ledger_pb2, node_pb2, statement_pb2 as pb
 from permslip.hosting.leaves import decode_leaf
 from permslip.quantities import Handle
 from permslip.reasons import Reason
 from permslip.slices import SliceReader
 from permslip.statements import Signed
-from permslip_node import schema
-from permslip_node.app import RunningNode
+from permslip_node.app import RunningNode, boot_millis
 from tests.e2e.node.conftest import World
 from tests.federation.consents import Asked
 from tests.federation.principals import Organization, Person
@@ -37,10 +37,6 @@ def altered(world: World, asked: Asked, **fields: Any) -> Asked:
 
 def has_begun(answer: Answer) -> bool:
     return answer.sealed_bytes > 0
-
-
-def has_begun_or_ended(answer: Answer) -> bool:
-    return has_begun(answer) or answer.whole.is_set()
 
 
 def manifest_of(world: World, answer: Answer, asked: Asked) -> pb.Manifest:
@@ -302,6 +298,31 @@ async def test_replayed_query_is_refused_also_after_a_restart(world: World) -> N
         assert (await node.ask(world.query(grant))).reason == Reason.ALLOWED
 
 
+async def test_what_waited_for_its_connection_until_the_lease_was_over_does_not_leave(world: World) -> None:
+    stalled = 0
+    world.school = replace(world.school, monotonic=lambda: boot_millis() + stalled)
+    ada = world.school.learner("604822", grades=3)
+    async with world.attached() as (running, node):
+        grant = await granted(world, node, ada)
+        [stream] = running.streams
+        put = stream.put
+
+        def put_and_stall(
+            frame: node_pb2.NodeFrame, answer: Any = None, *, sealed: int = 0, last: bool = False
+        ) -> None:
+            nonlocal stalled
+            put(frame, answer, sealed=sealed, last=last)
+            stalled = 10_000 if sealed else stalled
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stream, "put", put_and_stall)
+            answer = await node.ask(world.query(grant))
+        assert (answer.reason, answer.sealed_bytes) == (Reason.NO_LEASE, 0)
+        await world.broker.until(lambda: events_of(running, "access_answered"))
+        [ended] = events_of(running, "access_answered")
+        assert (Reason(ended.reason), ended.sealed_bytes) == (Reason.NO_LEASE, 0)
+
+
 async def test_query_whose_signature_does_not_hold_is_not_decided(world: World) -> None:
     ada = world.school.learner("604822", grades=3)
     async with world.attached() as (_, node):
@@ -312,145 +333,6 @@ async def test_query_whose_signature_does_not_hold_is_not_decided(world: World) 
         assert (await node.ask(forged)).reason == Reason.BAD_SIGNATURE
         rubbish = pb.Envelope(payload_type=st.QUERY.payload_type, payload=b"rubbish")
         assert (await node.ask(rubbish)).reason == Reason.MALFORMED
-
-
-# --------------------------------------------------------------------------------------------- uses
-
-
-async def test_last_use_is_given_exactly_once_to_queries_that_race_for_it(world: World) -> None:
-    ada = world.school.learner("604822", grades=3)
-    async with world.attached() as (running, node):
-        grant = await granted(world, node, ada, max_uses=3)
-        answers = node.route(*[world.query(grant) for _ in range(40)])
-        for each in answers:
-            await each.whole.wait()
-        reasons = [each.reason for each in answers]
-        assert (reasons.count(Reason.ALLOWED), reasons.count(Reason.USES_EXHAUSTED)) == (3, 37)
-        with running.engine.connect() as connection:
-            assert connection.execute(select(schema.use_count.c.uses)).scalar_one() == 3
-        debited = [list(each.uses) for each in events_of(running, "access_decided") if each.reason == Reason.ALLOWED]
-        assert sorted(debited) == [[1], [2], [3]]
-
-
-async def test_retry_is_free_where_no_byte_left_and_only_once(world: World) -> None:
-    world.broker.gives_credit = False
-    world.broker.first_credit = 0
-    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
-    async with world.attached() as (running, node):
-        grant = await granted(world, node, ada, max_uses=1)
-        lost = world.query(grant)
-        answer = await node.ask(lost, deadline=300)
-        assert (answer.reason, answer.sealed_bytes) == (Reason.TIMED_OUT, 0)
-        await world.broker.until(lambda: events_of(running, "access_answered"))
-
-        retry = altered(world, world.query(grant), retry_of=lost.id)
-        [answer] = node.route(retry)
-        node.credit(retry.id, 1 << 30)
-        await answer.whole.wait()
-        assert answer.reason == Reason.ALLOWED
-        for second in (altered(world, world.query(grant), retry_of=lost.id), world.query(grant)):
-            assert (await node.ask(second)).reason == Reason.USES_EXHAUSTED
-
-
-async def test_retry_costs_a_use_where_a_byte_left(world: World) -> None:
-    world.broker.gives_credit = False
-    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
-    async with world.attached() as (running, node):
-        grant = await granted(world, node, ada, max_uses=1)
-        lost = world.query(grant)
-        answer = await node.ask(lost, deadline=300)
-        assert answer.reason == Reason.TIMED_OUT
-        assert answer.sealed_bytes > 0
-        await world.broker.until(lambda: events_of(running, "access_answered"))
-        retry = altered(world, world.query(grant), retry_of=lost.id)
-        assert (await node.ask(retry)).reason == Reason.USES_EXHAUSTED
-
-
-async def test_broken_off_answer_is_continued_within_the_same_use(world: World) -> None:
-    world.broker.gives_credit = False
-    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
-    async with world.attached() as (running, node):
-        grant = await granted(world, node, ada, max_uses=1)
-        first = world.query(grant)
-        [answer] = node.route(first)
-        await world.broker.until(lambda: answer.sealed_bytes >= world.broker.first_credit)
-        node.cancel(first.id)
-        await answer.whole.wait()
-        await world.broker.until(lambda: events_of(running, "access_answered"))
-
-        resumed = altered(world, world.query(grant), continues=first.id)
-        [answer] = node.route(resumed)
-        node.credit(resumed.id, 1 << 30)
-        await answer.whole.wait()
-        assert answer.reason == Reason.ALLOWED
-        # It is whole now: there is nothing left to continue, and no use left.
-        again = altered(world, world.query(grant), continues=resumed.id)
-        assert (await node.ask(again)).reason == Reason.USES_EXHAUSTED
-
-
-async def test_answer_that_broke_off_a_moment_ago_is_continued_within_the_same_use(world: World) -> None:
-    world.broker.gives_credit = False
-    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
-    async with world.attached() as (_, node):
-        grant = await granted(world, node, ada, max_uses=1)
-        first = world.query(grant)
-        [answer] = node.route(first)
-        await world.broker.until(lambda: answer.sealed_bytes > 0)
-        # Nobody told the node that it broke off.
-        resumed = altered(world, world.query(grant), continues=first.id)
-        [answer] = node.route(resumed)
-        node.credit(resumed.id, 1 << 30)
-        await answer.whole.wait()
-        assert answer.reason == Reason.ALLOWED
-
-
-async def test_answer_that_is_whole_is_not_continued_for_free_however_fast(world: World) -> None:
-    ada = world.school.learner("604822", grades=3)
-    async with world.attached() as (_, node):
-        mother = await world.school.link(node, "604822")
-        for _ in range(20):
-            grant = await granted(world, node, ada, max_uses=1, mother=mother)
-            first = world.query(grant)
-            assert (await node.ask(first)).reason == Reason.ALLOWED
-            again = altered(world, world.query(grant), continues=first.id)
-            assert (await node.ask(again)).reason == Reason.USES_EXHAUSTED
-
-
-async def test_resuming_again_and_again_ends_with_the_hour_of_the_first_byte(world: World) -> None:
-    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
-    world.broker.gives_credit = False
-    async with world.attached() as (_, node):
-        grant = await granted(world, node, ada, max_uses=1)
-        asked = world.query(grant)
-        for minutes in (0, 40, 80):
-            if minutes:
-                world.clock.offset = minutes * 60_000
-                asked = altered(world, world.query(grant), continues=asked.id)
-            [answer] = node.route(asked)
-            await world.broker.until(partial(has_begun_or_ended, answer))
-            node.cancel(asked.id)
-            await answer.whole.wait()
-            assert answer.reason == (Reason.CANCELLED if minutes < 60 else Reason.USES_EXHAUSTED)
-
-
-async def test_retry_of_a_resumption_is_no_use_of_its_own_once_the_hour_is_over(world: World) -> None:
-    ada = world.school.learner("604822", grades=1_000, text="x" * 1_000)
-    world.broker.gives_credit = False
-    async with world.attached() as (running, node):
-        grant = await granted(world, node, ada, max_uses=1)
-        first = world.query(grant)
-        [answer] = node.route(first)
-        await world.broker.until(lambda: answer.sealed_bytes > 0)
-        node.cancel(first.id)
-        await answer.whole.wait()
-        # Of this one not a byte leaves.
-        resumed = altered(world, world.query(grant), continues=first.id)
-        node.cancel(resumed.id)
-        assert (await node.ask(resumed)).reason == Reason.CANCELLED
-        await world.broker.until(lambda: len(events_of(running, "access_answered")) == 2)
-        world.clock.offset = 2 * 3_600_000
-        retry = altered(world, world.query(grant), retry_of=resumed.id)
-        assert (await node.ask(retry, deadline=500)).reason == Reason.USES_EXHAUSTED
 
 
 # --------------------------------------------------------------------------------------------- limits
