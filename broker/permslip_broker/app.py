@@ -225,6 +225,7 @@ async def open_broker(
                 attachments=attachments,
                 announcements=announcements,
                 links=links,
+                ledger_calls=ledger_calls,
             ),
             provider_pb2.DESCRIPTOR.services_by_name["ProviderService"]: Providers(
                 greetings=greetings,

@@ -18,7 +18,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import guardian_pb2, session_pb2, statement_pb2 as pb
+from permslip._pb.permslip.v1 import guardian_pb2, node_pb2, session_pb2, statement_pb2 as pb
 from permslip.bounds import check_bounds
 from permslip.dsse import statement_id
 from permslip.errors import RefusedError
@@ -32,6 +32,7 @@ from permslip_broker.deposits import Deposited, Deposits
 from permslip_broker.grant_states import GrantStates
 from permslip_broker.greetings import PERSONS, Greetings
 from permslip_broker.identity import Identity
+from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.links import Links
 from permslip_broker.methods import Context
 from permslip_broker.outcomes import refusal
@@ -62,11 +63,13 @@ class Guardians:
         attachments: Attachments,
         announcements: Announcements,
         links: Links,
+        ledger_calls: LedgerCalls,
     ) -> None:
         self._identity, self._greetings, self._deposits = identity, greetings, deposits
         self._facts, self._states, self._own_grants, self._accesses = facts, states, own_grants, accesses
         self._witnessing = witnessing
         self._attachments, self._announcements, self._links = attachments, announcements, links
+        self._ledger_calls = ledger_calls
 
     async def relay_link(
         self, request: guardian_pb2.RelayLinkRequest, _context: Context
@@ -143,6 +146,22 @@ class Guardians:
             if not self._own_grants.signed(each, caller.key):
                 each.ClearField("consent_id")
         return guardian_pb2.ListConsentsResponse(grants=grants, next_page=following)
+
+    async def read_node_ledger(
+        self, request: guardian_pb2.ReadNodeLedgerRequest, _context: Context
+    ) -> guardian_pb2.ReadNodeLedgerResponse:
+        """What a node's own ledger says about a slice, sealed to the caller: carried, not read.
+
+        Whether the caller may hear it is for that node to say, which alone knows families.
+        """
+        check_bounds(request, "request")
+        node = request.slice.node
+        self._greetings.check(request.hello, as_one_of=PERSONS, node=node)
+        standing = self._facts.standing(node)
+        if standing is None or not standing.is_admitted(pb.PRINCIPAL_KIND_NODE, self._greetings.now()):
+            raise _refused(Reason.NODE_UNKNOWN, "request.slice.node")
+        reply = await self._ledger_calls.ask(node, node_pb2.LedgerCall(slice=request))
+        return guardian_pb2.ReadNodeLedgerResponse(sealed=reply.sealed_slice)
 
     async def list_accesses(
         self, request: guardian_pb2.ListAccessesRequest, _context: Context

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from permslip.armor import read_statement, read_statements, write_statements
-    from permslip.client.accesses import Access
+    from permslip.client.accesses import Access, AccessReport, LedgerSide, SliceReport
     from permslip.client.auditing import AsyncAuditorClient, FetchedStatements, LedgerCheckpoint
     from permslip.client.blocking import Client, GuardianClient, OperatorClient
     from permslip.client.blocking_auditing import AuditorClient
     from permslip.client.consenting import Consent, ConsentDraft
     from permslip.client.guarding import AsyncGuardianClient
     from permslip.client.operating import AsyncOperatorClient, BrokerStatus
+    from permslip.client.proof_checking import CheckedProof, ProofChecker, missing_numbers
+    from permslip.client.proof_files import save_proofs
     from permslip.client.providing import AsyncClient
     from permslip.client.reading import RecordStream
     from permslip.client.revoking import RevocationState, RevokedGrant
@@ -58,10 +60,13 @@ if TYPE_CHECKING:
     from permslip.notices import NoticeText
     from permslip.profile import Conflict, Profile, SliceAnswer
     from permslip.reasons import Reason
+    from permslip.slice_chains import ChainEntry
+    from permslip.tlog_proof import TlogProof, verify_proof
     from permslip.wallet import GivenGrant, LinkedSlice, Wallet
 
 __all__ = [
     "Access",
+    "AccessReport",
     "AsyncAuditorClient",
     "AsyncClient",
     "AsyncGuardianClient",
@@ -70,6 +75,8 @@ __all__ = [
     "AuditorClient",
     "AuthorityError",
     "BrokerStatus",
+    "ChainEntry",
+    "CheckedProof",
     "Client",
     "ConfigurationError",
     "Conflict",
@@ -90,6 +97,7 @@ __all__ = [
     "KeyFileError",
     "KeyRejectedError",
     "LedgerCheckpoint",
+    "LedgerSide",
     "LinkedSlice",
     "MalformedError",
     "Mark",
@@ -99,6 +107,7 @@ __all__ = [
     "PermslipError",
     "PrincipalKind",
     "Profile",
+    "ProofChecker",
     "ProofError",
     "PublicKey",
     "Reason",
@@ -111,16 +120,21 @@ __all__ = [
     "SignatureError",
     "SigningKey",
     "SliceAnswer",
+    "SliceReport",
     "StoredKeys",
     "TimedOutError",
     "Timeout",
+    "TlogProof",
     "UnavailableError",
     "VerificationError",
     "Wallet",
     "cosign",
+    "missing_numbers",
     "read_key_file",
     "read_statement",
     "read_statements",
+    "save_proofs",
+    "verify_proof",
     "write_key_file",
     "write_statements",
 ]
@@ -128,13 +142,15 @@ __all__ = [
 # Where each name lives.
 _PLACES: Final[dict[str, tuple[str, ...]]] = {
     "armor": ("read_statement", "read_statements", "write_statements"),
-    "client.accesses": ("Access",),
+    "client.accesses": ("Access", "AccessReport", "LedgerSide", "SliceReport"),
     "client.auditing": ("AsyncAuditorClient", "FetchedStatements", "LedgerCheckpoint"),
     "client.blocking": ("Client", "GuardianClient", "OperatorClient"),
     "client.blocking_auditing": ("AuditorClient",),
     "client.consenting": ("Consent", "ConsentDraft"),
     "client.guarding": ("AsyncGuardianClient",),
     "client.operating": ("AsyncOperatorClient", "BrokerStatus"),
+    "client.proof_checking": ("CheckedProof", "ProofChecker", "missing_numbers"),
+    "client.proof_files": ("save_proofs",),
     "client.providing": ("AsyncClient",),
     "client.reading": ("RecordStream",),
     "client.revoking": ("RevocationState", "RevokedGrant"),
@@ -151,6 +167,8 @@ _PLACES: Final[dict[str, tuple[str, ...]]] = {
     "notices": ("NoticeText",),
     "profile": ("Conflict", "Profile", "SliceAnswer"),
     "reasons": ("Reason",),
+    "slice_chains": ("ChainEntry",),
+    "tlog_proof": ("TlogProof", "verify_proof"),
     "wallet": ("GivenGrant", "LinkedSlice", "Wallet"),
 }
 _MODULES: Final = {name: f"permslip.{module}" for module, names in _PLACES.items() for name in names}

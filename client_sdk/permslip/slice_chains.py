@@ -88,9 +88,22 @@ class ChainEntry:
     proof: TlogProof
     cosignatures: int = 0
 
+    @property
+    def event(self) -> str:
+        """``access_decided``, ``statement_recorded`` …; empty where the entry is not shown."""
+        return "" if self.entry is None else self.entry.WhichOneof("event") or ""
+
+    @property
+    def recorded_at(self) -> int:
+        """The keeper's clock, UTC milliseconds; 0 where the entry is not shown."""
+        return 0 if self.entry is None else self.entry.recorded_at
+
 
 class ChainChecker:
     """Checks one slice's chain, page after page.
+
+    What the policy demands and a checkpoint lacks makes the chain no less whole, and its keeper no less bound by its
+    own signature: it is kept in :attr:`unwitnessed`, for the reader to be told.
 
     Args:
         place: the slice.
@@ -112,6 +125,7 @@ class ChainChecker:
         self._place, self._federation, self._ledger = place, federation, ledger
         self._key, self._policy = key, policy
         self.seq, self._last = 0, b""
+        self.unwitnessed: ProofError | None = None
 
     def check(
         self,
@@ -123,7 +137,7 @@ class ChainChecker:
 
         Raises:
             ProofError: an entry is not in the ledger, or one before it is missing.
-            SignatureError: the checkpoint is not the keeper's.
+            SignatureError: the checkpoint is not the keeper's, or a cosignature on it is forged.
             MalformedError: an entry is not what the format says.
         """
         if not leaves:
@@ -157,9 +171,12 @@ class ChainChecker:
             raise _left_out("the last entries about this slice were left out.")
 
     def _opened(self, note: bytes, verifier: Ed25519Verifier) -> VerifiedCheckpoint:
-        if self._policy is None:
-            return open_checkpoint(note, verifier)
-        return self._policy.verify(note, verifier)
+        if self._policy is not None:
+            try:
+                return self._policy.verify(note, verifier)
+            except ProofError as error:
+                self.unwitnessed = error
+        return open_checkpoint(note, verifier)
 
     def _next(self, leaf: ledger_pb2.LedgerLeaf, proof: TlogProof, cosignatures: int) -> ChainEntry:
         before, self.seq, self._last = self._last, self.seq + 1, leaf.leaf_hash

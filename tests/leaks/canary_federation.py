@@ -135,7 +135,7 @@ class CanaryFederation:
         await self._stop_and_start(tutor, references[0])
         async with federation.guardian(self.families[0].guardians[0].wallet) as guardian:
             assert (await guardian.profile()).entries
-            assert [access async for access in guardian.accesses()]
+            assert (await guardian.accesses()).accesses
         await asyncio.to_thread(self._tamper, consents[1], camps[1], tutor, camp)
         for family, consent in zip(self.families, consents, strict=True):
             async with federation.guardian(family.guardians[-1].wallet) as guardian:

@@ -16,17 +16,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from permslip.cli.output import EXIT_PART
+from permslip.cli.output import EXIT_PART, passphrase
 from permslip.errors import ConfigurationError, MalformedError
 
 if TYPE_CHECKING:
+    from permslip.client.guarding import AsyncGuardianClient
     from permslip.client.settings import Settings
+    from permslip.client.timeouts import Timeout
     from permslip.profile import Profile
+    from permslip.wallet import Wallet
 
 __all__ = [
     "connected",
     "emit_profile",
+    "guardian_client",
     "last_day",
+    "open_wallet",
     "read_secret",
     "run",
     "server_arguments",
@@ -79,6 +84,34 @@ def server_arguments(settings: Settings) -> dict[str, Any]:
     """What a client is told of the broker, as its arguments."""
     told = {name: settings.need(name) for name in ("broker", "broker_root", "federation", "operator")}
     return {**told, "tls_ca": settings.get("tls_ca")}
+
+
+def open_wallet(given: dict[str, str | None]) -> Wallet:
+    """The guardian's wallet that the settings name.
+
+    Raises:
+        ConfigurationError: they name none, or there is none.
+    """
+    from permslip.wallet import Wallet
+
+    return Wallet.open(settings_of(given).need("wallet"), passphrase=lambda: passphrase("Passphrase of your wallet"))
+
+
+def guardian_client(
+    given: dict[str, str | None], wallet: Wallet | None = None, timeout: Timeout | None = None
+) -> AsyncGuardianClient:
+    """A guardian's client, as the settings say.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+    """
+    from permslip.client.guarding import AsyncGuardianClient
+
+    settings = settings_of(given)
+    wallet = wallet or open_wallet(given)
+    return AsyncGuardianClient(
+        **server_arguments(settings), wallet=wallet, witnesses=settings.get("witnesses"), timeout=timeout
+    )
 
 
 def read_secret(file: str | None, prompt: str, *, field: str) -> str:

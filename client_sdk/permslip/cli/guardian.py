@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from permslip.cli.accesses import accesses, check_proof
 from permslip.cli.connecting import (
     connected,
     emit_profile,
+    guardian_client,
     last_day,
+    open_wallet,
     read_secret,
     run,
-    server_arguments,
     settings_of,
 )
 from permslip.cli.output import EXIT_PART, EXIT_REFUSED, command_errors, emit, json_option, passphrase, table
@@ -22,24 +24,15 @@ from permslip.cli.output import EXIT_PART, EXIT_REFUSED, command_errors, emit, j
 if TYPE_CHECKING:
     from permslip.client.consenting import Consent, ConsentDraft
     from permslip.client.guarding import AsyncGuardianClient
-    from permslip.client.timeouts import Timeout
-    from permslip.wallet import Wallet
 
 __all__ = ["guardian"]
 
-# What the ledger's entries are called for parents; an entry without a name is another person's business.
-_EVENTS = {
-    "": "hidden",
-    "statement_recorded": "statement",
-    "access_decided": "asked",
-    "access_answered": "answered",
-}
 
 _learner = click.option("--learner", default="", help="Which child; needed where there are several.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@connected("wallet")
+@connected("wallet", "witnesses")
 @click.pass_context
 def guardian(context: click.Context, /, **given: str | None) -> None:
     """Decide about your child's data: link schools, grant, watch, revoke.
@@ -79,7 +72,7 @@ def link(given: dict[str, str | None], slip_file: str | None, learner: str, prot
         Wallet.create(folder, passphrase=secret)
 
     async def linked() -> Any:
-        async with _client(given) as client:
+        async with guardian_client(given) as client:
             return await client.link(text.strip(), learner=learner)
 
     found = run(linked)
@@ -127,7 +120,7 @@ def grant(given: dict[str, str | None], /, grantee: str, yes: bool, wait: float,
     """
 
     async def given_consent() -> Consent | None:
-        async with _client(given) as client:
+        async with guardian_client(given) as client:
             draft = await _drafted(client, grantee, terms)
             if not as_json or not yes:
                 click.echo(_notices(draft), err=as_json)
@@ -157,13 +150,13 @@ def grants(given: dict[str, str | None], as_json: bool) -> None:
 
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
-    wallet = _wallet(given)
+    wallet = open_wallet(given)
     mine = wallet.public.did
     kept = {each.grant_id: each for each in wallet.grants}
     children = {(_did(each.node), each.handle.hex()): each.learner for each in wallet.slices}
 
     async def listed() -> list[dict[str, Any]]:
-        async with _client(given, wallet) as client:
+        async with guardian_client(given, wallet) as client:
             found = []
             async for view in client.grants():
                 document = view.to_dict()
@@ -205,7 +198,7 @@ def revoke(given: dict[str, str | None], ids: tuple[str, ...], file: str | None,
     from permslip.client.timeouts import Timeout
 
     async def revoked() -> Any:
-        async with _client(given, timeout=Timeout(call=wait)) as client:
+        async with guardian_client(given, timeout=Timeout(call=wait)) as client:
             if file is not None:
                 return await client.revocation_file(ids, file)
             last = None
@@ -225,44 +218,6 @@ def revoke(given: dict[str, str | None], ids: tuple[str, ...], file: str | None,
         sys.exit(EXIT_REFUSED)
     if not state.is_complete:
         sys.exit(EXIT_PART)
-
-
-@guardian.command()
-@json_option
-@click.pass_obj
-@command_errors
-def accesses(given: dict[str, str | None], as_json: bool) -> None:
-    """Show every access to your children's data: each entry is proved to be in the ledger, and none is missing.
-
-    «asked» and «answered» are accesses. «statement» is a consent, a confirmation or a revocation that was recorded.
-    «hidden» is about a consent that you could never end, such as one that was over before you were linked.
-
-    Example: permslip guardian accesses
-
-    Exit codes: 0 done, 1 failed or an entry is missing, 2 called wrongly, 4 refused.
-    """
-
-    from permslip.sections import condensed
-
-    wallet = _wallet(given)
-    schools = {_did(each.node): each.node_name for each in wallet.slices}
-
-    async def listed() -> list[dict[str, Any]]:
-        async with _client(given, wallet) as client:
-            return [access.to_dict() async for access in client.accesses()]
-
-    found = run(listed)
-    mine = wallet.public.did
-    rows = [
-        (each["recorded_at"], schools.get(each["node"], ""), _EVENTS.get(str(each["event"]), str(each["event"])),
-         "you" if each["requester"] == mine else each["requester_name"], each["purpose"],
-         each["reason"] if each["event"].startswith("access") else "",
-         ", ".join(condensed(path for path, reason in each["sections"].items() if reason == "ALLOWED")))
-        for each in found
-    ]  # fmt: skip
-    headings = ("when", "school", "what", "who", "purpose", "verdict", "sections")
-    text = table(headings, rows) if rows else "No access yet."
-    emit(as_json, found, text)
 
 
 @guardian.command()
@@ -289,7 +244,7 @@ def profile(
     """
 
     async def assembled() -> Any:
-        async with _client(given) as client:
+        async with guardian_client(given) as client:
             return await client.profile(learner=learner, sections=sections or None)
 
     sys.exit(emit_profile(run(assembled), as_json=as_json, out=out, svg=svg))
@@ -309,11 +264,17 @@ def notice(given: dict[str, str | None], grant_id: str | None, as_json: bool) ->
     """
     from permslip.errors import MalformedError
 
-    kept = [each for each in _wallet(given).grants if grant_id in (None, each.grant_id.hex(), each.consent_id.hex())]
+    kept = [
+        each for each in open_wallet(given).grants if grant_id in (None, each.grant_id.hex(), each.consent_id.hex())
+    ]
     if not kept and grant_id is not None:
         raise MalformedError("no grant of this wallet has this id.", field="GRANT_ID")
     document = [{"grant_id": each.grant_id.hex(), "notice": each.notice} for each in kept]
     emit(as_json, document, "\n\n".join(f"{each.notice}\n({each.grant_id.hex()})" for each in kept) or "Nothing yet.")
+
+
+guardian.add_command(accesses)
+guardian.add_command(check_proof)
 
 
 async def _drafted(client: AsyncGuardianClient, grantee: str, terms: dict[str, Any]) -> ConsentDraft:
@@ -342,18 +303,3 @@ def _did(root: bytes) -> str:
     from permslip.keys import did_text
 
     return did_text(root)
-
-
-def _wallet(given: dict[str, str | None]) -> Wallet:
-    from permslip.wallet import Wallet
-
-    return Wallet.open(settings_of(given).need("wallet"), passphrase=lambda: passphrase("Passphrase of your wallet"))
-
-
-def _client(
-    given: dict[str, str | None], wallet: Wallet | None = None, timeout: Timeout | None = None
-) -> AsyncGuardianClient:
-    from permslip.client.guarding import AsyncGuardianClient
-
-    server = server_arguments(settings_of(given))
-    return AsyncGuardianClient(**server, wallet=wallet or _wallet(given), timeout=timeout)

@@ -1,237 +1,423 @@
-"""Accesses: the ledger's entries about one's own slices, checked to be in the ledger and without a hole.
+"""Accesses: what the broker's and each school's own ledger say about one's children's data, joined.
+
+An access is one query that was decided about one slice. Two keep a ledger of it, independently: the broker, which
+routed or refused it, and the school's node, which released something or refused it. Each ledger's entries about the
+slice form a numbered chain (:mod:`permslip.slice_chains`), so nothing in between can be left out, and what one of them
+says alone is a finding.
 
 Rules:
 
-- Every entry is proved to be in the broker's signed checkpoint; what is not proved is an error, not a warning.
-- Entries about one slice are numbered and chained. An entry that is another person's business shows number and hash
-  alone, so that its place is not empty.
+- Every entry is proved to be in its keeper's signed checkpoint; what is not proved is an error, not a warning.
+- A school whose own count could not be had is said to be one; it is never skipped.
+- Where a chain has entries that are not for this reader (another guardian's business), that another ledger lacks an
+  entry is a finding only if the hidden ones cannot account for it.
 
 Example::
 
-    async for access in guardian.accesses():
-        print(access.recorded_at, access.requester_name, access.reason.name, access.sections)
+    report = await guardian.accesses()
+    for access in report.accesses:
+        print(access.decided_at, access.requester_name, access.reason.name, access.released)
+    print(report.text)
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
-from permslip import statements as st
-from permslip._pb.permslip.v1 import guardian_pb2, guardian_pb2_grpc, ledger_pb2, statement_pb2 as pb
-from permslip.checkpoints import VerifiedCheckpoint, open_checkpoint
+from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.client.failures import reason_of_code
-from permslip.client.session import Session
-from permslip.directory import Directory
-from permslip.errors import MalformedError, ProofError
+from permslip.errors import PermslipError, ProofError, RefusedError, UnavailableError
 from permslip.grant_views import time_text
-from permslip.keys import PublicKey, did_text
-from permslip.merkle import leaf_hash, verify_inclusion
-from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey
+from permslip.keys import did_text
 from permslip.reasons import Reason
-from permslip.wallet import LinkedSlice
+from permslip.slice_chains import ChainEntry
+from permslip.statements import Signed
 
-__all__ = ["Access", "AccessChecker", "list_accesses"]
+__all__ = ["Access", "AccessReport", "LedgerSide", "SliceReport", "join"]
+
+NOT_ROUTED: Final = "the school was asked, and the broker's ledger does not say so"
+NOT_SERVED: Final = "the broker passed on an answer of which the school's ledger knows nothing"
+OTHER_QUERY: Final = "broker and school name another requester, consent or action for it"
+OTHER_ANSWER: Final = "broker and school name different answers"
+OTHER_SIZE: Final = "broker and school count different amounts"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSide:
+    """What one ledger says of an access.
+
+    Attributes:
+        decided: its keeper's verdict.
+        decided_at: the keeper's clock, UTC milliseconds.
+        ended: how the answer ended; None while that is not recorded, and where there was none.
+        sealed_bytes: how much left: at the school released, at the broker passed on.
+        entries: which entries say so.
+    """
+
+    decided: Reason
+    decided_at: int
+    ended: Reason | None
+    sealed_bytes: int
+    entries: tuple[ChainEntry, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One entry of the broker's ledger about a slice.
+    """One query about one slice, as both ledgers tell it.
 
     Attributes:
-        position: in the ledger.
-        event: ``access_decided``, ``access_answered``, ``statement_recorded`` …; empty where the entry is another
-            person's business, or was erased.
-        recorded_at: the broker's clock, UTC milliseconds; 0 where unknown.
-        node, handle: the slice; empty where unknown.
-        slice_seq: its number in the slice's chain; 0 where unknown.
+        query_id: which.
+        node, node_name, handle: the slice, and the school's public name.
         requester, requester_name: who asked.
-        grant_id: under which grant.
-        query_id: which query; decision and answer share it.
-        purpose: the purpose's name.
-        reason: the verdict, or how the answer ended.
-        sections: section → verdict.
-        sealed_bytes: how much was relayed.
+        grant_id: under which consent.
+        action, purpose: their names.
+        sections: section → verdict: the school's, where it decided.
+        broker, school: what each ledger says; None where it says nothing, or could not be had.
+        difference: what the two say differently, in words; empty where they agree.
     """
 
-    position: int
-    event: str = ""
-    recorded_at: int = 0
-    node: bytes = b""
-    handle: bytes = b""
-    slice_seq: int = 0
-    requester: bytes = b""
-    requester_name: str = ""
-    grant_id: bytes = b""
-    query_id: bytes = b""
-    purpose: str = ""
-    reason: Reason = Reason.ALLOWED
-    sections: tuple[tuple[str, Reason], ...] = field(default=())
-    sealed_bytes: int = 0
+    query_id: bytes
+    node: bytes
+    node_name: str
+    handle: bytes
+    requester: bytes
+    requester_name: str
+    grant_id: bytes
+    action: str
+    purpose: str
+    sections: tuple[tuple[str, Reason], ...]
+    broker: LedgerSide | None
+    school: LedgerSide | None
+    difference: str = ""
+
+    @property
+    def reason(self) -> Reason:
+        """What came of it: ``ALLOWED``, or the reason of whoever refused it."""
+        sides = [each.decided for each in (self.broker, self.school) if each is not None]
+        return next((each for each in sides if each != Reason.ALLOWED), Reason.ALLOWED)
+
+    @property
+    def refused_by(self) -> str:
+        """``broker``, ``school``, or empty where it was allowed."""
+        if self.broker is not None and self.broker.decided != Reason.ALLOWED:
+            return "broker"
+        return "school" if self.reason != Reason.ALLOWED else ""
+
+    @property
+    def decided_at(self) -> int:
+        """When, UTC milliseconds, by the clock of whoever heard of it first."""
+        side = self.broker or self.school
+        return side.decided_at if side is not None else 0
+
+    @property
+    def ended(self) -> Reason | None:
+        """How the answer ended, as the school says, else the broker; None where that is not known."""
+        sides = [each.ended for each in (self.school, self.broker) if each is not None and each.ended is not None]
+        return sides[0] if sides else None
+
+    @property
+    def released(self) -> int | None:
+        """Sealed bytes that left the school, as its own ledger says; None where that could not be had."""
+        return None if self.school is None or self.school.ended is None else self.school.sealed_bytes
+
+    @property
+    def entries(self) -> tuple[ChainEntry, ...]:
+        """The entries of both ledgers that say so, each with its proof."""
+        return tuple(entry for side in (self.broker, self.school) if side is not None for entry in side.entries)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold."""
         return {
-            "position": self.position,
-            "event": self.event,
-            "recorded_at": time_text(self.recorded_at) if self.recorded_at else "",
-            "node": did_text(self.node) if self.node else "",
+            "decided_at": time_text(self.decided_at) if self.decided_at else "",
+            "query_id": self.query_id.hex(),
+            "node": did_text(self.node),
+            "node_name": self.node_name,
             "handle": self.handle.hex(),
-            "slice_seq": self.slice_seq,
             "requester": did_text(self.requester) if self.requester else "",
             "requester_name": self.requester_name,
             "grant_id": self.grant_id.hex(),
-            "query_id": self.query_id.hex(),
+            "action": self.action,
             "purpose": self.purpose,
             "reason": self.reason.name,
+            "refused_by": self.refused_by,
             "sections": {path: reason.name for path, reason in self.sections},
-            "sealed_bytes": self.sealed_bytes,
+            "ended": self.ended.name if self.ended is not None else "",
+            "released": self.released,
+            "broker": _side(self.broker),
+            "school": _side(self.school),
+            "difference": self.difference,
         }
 
 
-async def list_accesses(session: Session, slices: Sequence[LinkedSlice]) -> AsyncIterator[Access]:
-    """Every entry about one's own slices, slice after slice, checked; see :class:`AccessChecker`.
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """How far the two chains about one slice could be read.
+
+    Attributes:
+        node, node_name, handle: the slice.
+        broker: entries of the broker's chain, in order.
+        broker_tells: False where the broker tells nothing: the caller has no confirmed consent on this slice.
+        school: entries of the school's own chain, in order.
+        end: the school's signed word on where its chain ends; None where it could not be had.
+        error: why the school's own count could not be had, or cannot be believed; None where it was.
+        unwitnessed: what the broker's checkpoint lacks of the cosignatures that are demanded; None where nothing.
+    """
+
+    node: bytes
+    node_name: str
+    handle: bytes
+    broker: tuple[ChainEntry, ...] = field(default=(), repr=False)
+    broker_tells: bool = True
+    school: tuple[ChainEntry, ...] = field(default=(), repr=False)
+    end: Signed[pb.ChainEnd] | None = None
+    error: PermslipError | None = None
+    unwitnessed: PermslipError | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether both chains were read to their ends."""
+        return self.broker_tells and self.error is None
+
+    @property
+    def is_false(self) -> bool:
+        """Whether what the school's node said cannot be believed; differs from an answer that could not be had."""
+        return self.error is not None and not isinstance(self.error, (UnavailableError, RefusedError))
+
+    @property
+    def text(self) -> str:
+        """The same in plain words."""
+        if not self.broker_tells:
+            broker = "the broker tells nothing: you have no confirmed consent there"
+        else:
+            broker = f"the broker's entries 1 to {len(self.broker)}, none missing" if self.broker else "no entry yet"
+        if self.error is None:
+            school = f"the school's own 1 to {len(self.school)}, none missing" if self.school else "no entry of its own"
+        elif self.is_false:
+            school = f"WHAT CAME AS THE SCHOOL'S OWN WORD CANNOT BE BELIEVED: {self.error}"
+        else:
+            school = f"the school's own count could not be had: {self.error}"
+        return f"{self.node_name}: {broker}; {school}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {
+            "node": did_text(self.node),
+            "node_name": self.node_name,
+            "handle": self.handle.hex(),
+            "broker_tells": self.broker_tells,
+            "broker_entries": len(self.broker),
+            "broker_hidden": _hidden(self.broker),
+            "school_entries": len(self.school) if self.error is None else None,
+            "school_hidden": _hidden(self.school) if self.error is None else None,
+            "school_ledger_size": self.end.payload.ledger_size if self.end is not None else None,
+            "complete": self.is_complete,
+            "error": str(self.error) if self.error is not None else "",
+            "unwitnessed": str(self.unwitnessed) if self.unwitnessed is not None else "",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AccessReport:
+    """Everything that broker and schools say about accesses to one's slices.
+
+    Attributes:
+        accesses: in the order in which they were decided.
+        slices: how far each slice's chains could be read.
+        certificates: of the broker and the nodes, by which the proofs are verified.
+        witnesses: the sets of witnesses that were demanded; empty where none.
+    """
+
+    accesses: tuple[Access, ...]
+    slices: tuple[SliceReport, ...]
+    certificates: tuple[Signed[pb.KeyCert], ...] = field(default=(), repr=False)
+    witnesses: tuple[pb.Envelope, ...] = field(default=(), repr=False)
+
+    def __iter__(self) -> Iterator[Access]:
+        return iter(self.accesses)
+
+    def __len__(self) -> int:
+        return len(self.accesses)
+
+    @property
+    def entries(self) -> tuple[ChainEntry, ...]:
+        """Every entry of both ledgers, slice by slice, those that are not shown too."""
+        return tuple(entry for each in self.slices for entry in (*each.broker, *each.school))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chain was read to its end."""
+        return all(each.is_complete for each in self.slices)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What must not be, in words; empty where both ledgers agree and everything is proved."""
+        differing = [
+            f"{each.node_name}, {time_text(each.decided_at)}, {each.requester_name}: {each.difference}"
+            for each in self.accesses
+            if each.difference
+        ]
+        false = [each.text for each in self.slices if each.is_false]
+        unwitnessed = [
+            f"{each.node_name}: not enough witnesses have cosigned the broker's ledger: {each.unwitnessed}"
+            for each in self.slices
+            if each.unwitnessed is not None
+        ]
+        return (*differing, *false, *unwitnessed)
+
+    @property
+    def text(self) -> str:
+        """How complete it is, and what was found, in plain words."""
+        lines = [each.text for each in self.slices] or ["No school is linked, and no consent was given."]
+        return "\n".join([*lines, *(f"FOUND: {each}" for each in self.findings)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {
+            "accesses": [each.to_dict() for each in self.accesses],
+            "slices": [each.to_dict() for each in self.slices],
+            "complete": self.is_complete,
+            "findings": list(self.findings),
+        }
+
+
+def join(report: SliceReport, *, settled: int | None = None, signed: frozenset[bytes] = frozenset()) -> list[Access]:
+    """The accesses to one slice, from both chains; who asked is not named yet.
 
     Args:
-        session: with the broker.
-        slices: only these; else every slice on which the caller holds a consent.
+        report: the chains.
+        settled: number of the last entry of the school's chain that was there before the broker was asked: the broker
+            records a query before it routes it, so those it must have. Every entry unless given.
+        signed: ids of grants that the caller signed: of what was done under them the broker must tell her.
     """
-    asked = [pb.Slice(node=each.node, handle=each.handle) for each in slices]
-    # Where the chains end is told with the first page of a listing of all of them.
-    heads = [head async for response in _pages(session, asked) for head in response.heads]
-    for head in heads:
-        checker = AccessChecker(
-            head.slice,
-            federation=session.server.federation,
-            broker_root=session.server.broker_root,
-            broker_key=session.broker_key,
-            directory=session.directory,
-        )
-        async for response in _pages(session, [head.slice]):
-            found = checker.check(response)
-            await session.know({each.requester for each in found if each.requester})
-            for access in found:
-                yield checker.named(access)
-        checker.finish(head)
+    broker, school = _Side(report.broker), _Side(report.school)
+    pairs: list[tuple[_Decided | None, _Decided | None]] = []
+    for query_id in dict.fromkeys([*broker.decided, *school.decided]):
+        routed, served = list(broker.decided[query_id]), list(school.decided[query_id])
+        # What the broker refused never came to the school.
+        pairs += [(each, served.pop(0) if each.reason == Reason.ALLOWED and served else None) for each in routed]
+        pairs += [(None, each) for each in served if settled is None or each.entry.seq <= settled]
+    alone = sum(one is None for one, _ in pairs)
+    all_alone = report.broker_tells and alone > _hidden(report.broker)
+    answered = [one for one, other in pairs if one is not None and other is None and one.ended_with == Reason.ALLOWED]
+    can_tell_school = report.error is None and len(answered) > _hidden(report.school)
+    found = []
+    for one, other in pairs:
+        access = _access(report, one, other)
+        if one is None:
+            must_tell = all_alone or (not report.broker_tells and access.grant_id in signed)
+            access = replace(access, difference=NOT_ROUTED if must_tell else "")
+        elif other is None:
+            access = replace(access, difference=NOT_SERVED if can_tell_school and one in answered else "")
+        else:
+            access = replace(access, difference=_difference(one, other))
+        found.append(access)
+    return sorted(found, key=lambda each: each.decided_at)
 
 
-def _pages(session: Session, slices: Sequence[pb.Slice]) -> AsyncIterator[guardian_pb2.ListAccessesResponse]:
-    return session.pages(
-        guardian_pb2_grpc.GuardianServiceStub,
-        "ListAccesses",
-        lambda hello, page: guardian_pb2.ListAccessesRequest(hello=hello, page=page, slices=slices),
+class _Decided:
+    """One decision of one ledger, and the end of the answer that followed it."""
+
+    def __init__(self, entry: ChainEntry, log: Any) -> None:
+        self.entry, self.log = entry, log
+        self.reason = reason_of_code(log.reason)
+        self.end: ChainEntry | None = None
+
+    @property
+    def answer(self) -> Any:
+        return self.end.entry.access_answered if self.end is not None and self.end.entry is not None else None
+
+    @property
+    def ended_with(self) -> Reason | None:
+        return None if self.answer is None else reason_of_code(self.answer.reason)
+
+    @property
+    def side(self) -> LedgerSide:
+        entries = (self.entry,) if self.end is None else (self.entry, self.end)
+        sealed = 0 if self.answer is None else self.answer.sealed_bytes
+        return LedgerSide(self.reason, self.log.decided_at, self.ended_with, sealed, entries)
+
+
+class _Side:
+    """The decisions of one chain, by query, in order."""
+
+    def __init__(self, entries: Sequence[ChainEntry]) -> None:
+        self.decided: defaultdict[bytes, list[_Decided]] = defaultdict(list)
+        for entry in entries:
+            if entry.entry is None:
+                continue
+            if entry.event == "access_decided":
+                log = entry.entry.access_decided
+                self.decided[log.query_id].append(_Decided(entry, log))
+            elif entry.event == "access_answered":
+                # A replay has the id of the query that it repeats; the answer was to that one.
+                open_ones = [
+                    each
+                    for each in self.decided.get(entry.entry.access_answered.query_id, ())
+                    if each.reason == Reason.ALLOWED and each.end is None
+                ]
+                if open_ones:
+                    open_ones[0].end = entry
+
+
+def _access(report: SliceReport, one: _Decided | None, other: _Decided | None) -> Access:
+    decided, told = one or other, other or one
+    if decided is None or told is None:
+        raise ProofError("an access that neither ledger knows of.")
+    return Access(
+        query_id=decided.log.query_id,
+        node=report.node,
+        node_name=report.node_name,
+        handle=report.handle,
+        requester=decided.log.requester.root,
+        requester_name="",
+        grant_id=decided.log.grant_id,
+        action=_name(pb.Action, decided.log.action, "ACTION_"),
+        purpose=_name(pb.Purpose, decided.log.purpose, "PURPOSE_"),
+        sections=tuple((each.section, reason_of_code(each.reason)) for each in told.log.sections),
+        broker=one.side if one is not None else None,
+        school=other.side if other is not None else None,
     )
 
 
-class AccessChecker:
-    """Checks the entries of one slice, page after page, and that none is missing.
-
-    Args:
-        place: the slice.
-        federation: its name.
-        broker_root: the pinned root key of the broker.
-        broker_key: the key that its certificate names, which signs checkpoints.
-        directory: for names.
-    """
-
-    def __init__(
-        self, place: pb.Slice, *, federation: str, broker_root: bytes, broker_key: bytes, directory: Directory
-    ) -> None:
-        self._place, self._federation, self._broker_root = place, federation, broker_root
-        self._directory = directory
-        self._broker_key = PublicKey.parse(broker_key, field="broker_key")
-        self._seq, self._last = 0, b""
-
-    def check(self, page: guardian_pb2.ListAccessesResponse) -> list[Access]:
-        """The entries of a page, each proved to be in its checkpoint and to follow the one before.
-
-        Raises:
-            ProofError: an entry is not in the ledger, or one before it is missing.
-            SignatureError: the checkpoint is not the broker's.
-            MalformedError: an entry is not what the format says.
-        """
-        if not page.entries:
-            return []
-        checkpoint = self._checkpoint(page.checkpoint.note).checkpoint
-        if len(page.proofs) != len(page.entries):
-            raise ProofError("expected one proof for each entry.")
-        found = []
-        for leaf, proof in zip(page.entries, page.proofs, strict=True):
-            if proof.position != leaf.position or proof.size != checkpoint.size:
-                raise ProofError("a proof is about another entry or checkpoint.")
-            if leaf.leaf and leaf_hash(leaf.leaf) != leaf.leaf_hash:
-                raise ProofError("an entry is not the one whose hash is given.")
-            verify_inclusion(leaf.leaf_hash, leaf.position, checkpoint.size, list(proof.hashes), checkpoint.root)
-            found.append(self._access(leaf))
-        return found
-
-    def named(self, access: Access) -> Access:
-        """The same with the requester's public name, as the directory has it now."""
-        return replace(access, requester_name=self._directory.name(access.requester)) if access.requester else access
-
-    def finish(self, head: ledger_pb2.SliceHead) -> None:
-        """Check that the entries reach as far as the broker said the slice's chain does.
-
-        Raises:
-            ProofError: they end earlier, or elsewhere.
-        """
-        if self._seq < head.slice_seq or (self._seq == head.slice_seq and self._last != head.leaf_hash):
-            raise _left_out("the last entries about this slice were left out.")
-
-    def _access(self, leaf: ledger_pb2.LedgerLeaf) -> Access:
-        before, self._seq, self._last = self._last, self._seq + 1, leaf.leaf_hash
-        if not leaf.leaf:
-            # Another person's business: the next entry that is shown names this one's hash.
-            return Access(leaf.position, node=self._place.node, handle=self._place.handle, slice_seq=self._seq)
-        entry = st.decode_strictly(ledger_pb2.LogEntry, leaf.leaf, "ledger.leaf")
-        if entry.federation != self._federation or entry.ledger != self._broker_root or entry.slice != self._place:
-            raise ProofError("an entry belongs to another ledger or slice.")
-        if entry.slice_seq != self._seq or entry.slice_prev != before:
-            raise _left_out("an entry about this slice was left out.")
-        return self._told(entry, leaf.position)
-
-    def _told(self, entry: ledger_pb2.LogEntry, position: int) -> Access:
-        event = entry.WhichOneof("event") or ""
-        common: dict[str, Any] = {
-            "position": position,
-            "event": event,
-            "recorded_at": entry.recorded_at,
-            "node": entry.slice.node,
-            "handle": entry.slice.handle,
-            "slice_seq": entry.slice_seq,
-        }
-        if event == "access_decided":
-            decided = entry.access_decided
-            return Access(
-                **common,
-                requester=decided.requester.root,
-                grant_id=decided.grant_id,
-                query_id=decided.query_id,
-                purpose=pb.Purpose.Name(decided.purpose).removeprefix("PURPOSE_").lower() if decided.purpose else "",
-                reason=reason_of_code(decided.reason),
-                sections=tuple((each.section, reason_of_code(each.reason)) for each in decided.sections),
-            )
-        if event == "access_answered":
-            answered = entry.access_answered
-            return Access(
-                **common,
-                query_id=answered.query_id,
-                reason=reason_of_code(answered.reason),
-                sealed_bytes=answered.sealed_bytes,
-            )
-        if event == "statement_recorded":
-            return Access(**common, grant_id=entry.statement_recorded.subject)
-        return Access(**common)
-
-    def _checkpoint(self, note: bytes) -> VerifiedCheckpoint:
-        try:
-            origin = note.split(b"\n", 1)[0].decode("ascii")
-        except UnicodeDecodeError:
-            raise MalformedError("expected a log's name.", field="checkpoint") from None
-        key = VerifierKey(origin, SignatureType.ED25519, self._broker_key)
-        return open_checkpoint(note, Ed25519Verifier(key))
+def _difference(one: _Decided, other: _Decided) -> str:
+    for name in ("requester", "grant_id", "action"):
+        if getattr(one.log, name) != getattr(other.log, name):
+            return OTHER_QUERY
+    if one.ended_with == Reason.ALLOWED and other.reason != Reason.ALLOWED:
+        return OTHER_ANSWER
+    if one.ended_with == other.ended_with == Reason.ALLOWED:
+        manifests = one.answer.manifest_sha256, other.answer.manifest_sha256
+        if all(manifests) and manifests[0] != manifests[1]:
+            return OTHER_ANSWER
+        if one.answer.sealed_bytes != other.answer.sealed_bytes:
+            return OTHER_SIZE
+    return ""
 
 
-def _left_out(message: str) -> ProofError:
-    return ProofError(message, remedy="Ask the broker's operator why; an auditor can find out.")
+def _hidden(entries: Sequence[ChainEntry]) -> int:
+    return sum(each.entry is None for each in entries)
+
+
+def _name(names: Any, value: int, prefix: str) -> str:
+    if not value:
+        return ""
+    try:
+        name: str = names.Name(value)
+    except ValueError:
+        return str(value)
+    return name.removeprefix(prefix).lower()
+
+
+def _side(side: LedgerSide | None) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    return {
+        "decided": side.decided.name,
+        "decided_at": time_text(side.decided_at),
+        "ended": side.ended.name if side.ended is not None else "",
+        "sealed_bytes": side.sealed_bytes,
+        "entries": [each.seq for each in side.entries],
+    }

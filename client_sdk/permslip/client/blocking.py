@@ -24,7 +24,7 @@ from typing import Self, Unpack
 from google.protobuf.message import Message
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
-from permslip.client.accesses import Access
+from permslip.client.accesses import AccessReport
 from permslip.client.consenting import Consent, ConsentDraft, GivenTerms
 from permslip.client.ending import Revocable
 from permslip.client.guarding import AsyncGuardianClient
@@ -171,6 +171,7 @@ class GuardianClient:
         keys: KeySource | None = None,
         passphrase: Passphrase | None = None,
         tls_ca: str | os.PathLike[str] | None = None,
+        witnesses: str | os.PathLike[str] | None = None,
         timeout: Timeout | None = None,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
@@ -183,6 +184,7 @@ class GuardianClient:
             keys=keys,
             passphrase=passphrase,
             tls_ca=tls_ca,
+            witnesses=witnesses,
             timeout=timeout,
             now=now,
         )
@@ -261,9 +263,9 @@ class GuardianClient:
         """See :meth:`~permslip.client.guarding.AsyncGuardianClient.grants`."""
         return self._thread.iterate(self._client.grants())
 
-    def accesses(self, slices: Sequence[LinkedSlice] = ()) -> Iterator[Access]:
+    def accesses(self, slices: Sequence[LinkedSlice] = ()) -> AccessReport:
         """See :meth:`~permslip.client.guarding.AsyncGuardianClient.accesses`."""
-        return self._thread.iterate(self._client.accesses(slices))
+        return self._thread.run(self._client.accesses(slices))
 
     def profile(
         self,

@@ -21,8 +21,9 @@ from types import TracebackType
 from typing import Final, Self, Unpack
 
 from permslip._pb.permslip.v1 import guardian_pb2, guardian_pb2_grpc, statement_pb2 as pb
-from permslip.armor import write_statements
-from permslip.client.accesses import Access, list_accesses
+from permslip.armor import read_statements, write_statements
+from permslip.client.accesses import AccessReport
+from permslip.client.chains import read_accesses
 from permslip.client.consenting import Consent, ConsentDraft, GivenTerms, terms_of
 from permslip.client.ending import Revocable, revocations_of
 from permslip.client.failures import error_of_refusal
@@ -61,9 +62,11 @@ class AsyncGuardianClient:
         wallet: her wallet, or the path of its folder.
         keys: her keys, where there is no wallet.
         passphrase: of a protected key.
+        witnesses: file of the federation's witness sets; with it, the broker's ledger must have been cosigned.
 
     Raises:
         ConfigurationError: names the argument that is wrong or missing.
+        MalformedError: the file of witness sets is none.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class AsyncGuardianClient:
         keys: KeySource | None = None,
         passphrase: Passphrase | None = None,
         tls_ca: str | os.PathLike[str] | None = None,
+        witnesses: str | os.PathLike[str] | None = None,
         timeout: Timeout | None = None,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
@@ -88,6 +92,7 @@ class AsyncGuardianClient:
             keys = wallet.keys
         server = server_of(broker, broker_root, federation, operator, os.fspath(tls_ca) if tls_ca else None)
         self.wallet = wallet
+        self._witnesses = read_statements(witnesses) if witnesses is not None else []
         identity = identify(keys, None, federation=federation, passphrase=passphrase)
         self._session = Session(server, identity, timeout or Timeout(), now, seen=wallet)
         self._reader = Reader(self._session, max_open=_MAX_OPEN)
@@ -272,18 +277,21 @@ class AsyncGuardianClient:
             for view in await self._reader.views(response.grants):
                 yield view
 
-    async def accesses(self, slices: Sequence[LinkedSlice] = ()) -> AsyncIterator[Access]:
-        """Every entry of the broker's ledger about her slices, each proved to be in it, without a hole.
+    async def accesses(self, slices: Sequence[LinkedSlice] = ()) -> AccessReport:
+        """Every access to her slices, by the broker's ledger and by each school's own, proved and without a hole.
+
+        What a school says that cannot be believed, and a school whose own count could not be had, is said in the
+        report; so is what the two ledgers say differently.
 
         Args:
-            slices: only these; else every slice on which she holds a consent.
+            slices: only these; else those of her wallet, and every slice on which she holds a consent.
 
         Raises:
-            ProofError: an entry is not in the ledger, or one was left out.
+            ProofError: an entry is not in the broker's ledger, or one was left out.
             SignatureError: the checkpoint is not the broker's.
+            RefusedError: the broker does not tell of a slice that was asked for.
         """
-        async for access in list_accesses(self._session, slices):
-            yield access
+        return await read_accesses(self._session, slices, wallet=self.wallet, witnesses=self._witnesses)
 
     async def profile(
         self,

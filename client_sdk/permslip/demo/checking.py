@@ -13,7 +13,6 @@ from permslip.errors import ProofError
 from permslip.grant_views import time_text
 from permslip.keys import PublicKey
 from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey
-from permslip.reasons import Reason
 from permslip.statements import KEY_CERT, verify
 
 __all__ = ["check_ledgers", "search_the_centre"]
@@ -28,18 +27,17 @@ async def check_ledgers(stage: Stage) -> None:
     family = stage.families[0]
     guardian = family.guardians[0]
     async with federation.guardian(guardian.wallet) as client:
-        slices = client.wallet.slices if client.wallet is not None else ()
-        accesses = [each async for each in client.accesses(slices)]
-    queries = sorted((each for each in accesses if each.event == "access_decided"), key=lambda each: each.position)
-    answers = {each.query_id: each.reason for each in accesses if each.event == "access_answered"}
-    stage.expect(bool(queries), "the parent sees every access to her child's records")
+        told_all = await client.accesses(client.wallet.slices if client.wallet is not None else ())
+    stage.expect(bool(told_all.accesses), "the parent sees every access to her child's records")
+    stage.expect(told_all.is_complete, "the broker's chains and the schools' own are whole")
+    stage.expect(not told_all.findings, "broker and schools say the same")
     narrator.say(
-        f"{guardian.name} reads every entry about {family.name} in the broker's ledger. Each is proved to be in it, "
-        "and the entries of a slice are numbered, so that none can be left out:"
+        f"{guardian.name} reads every entry about {family.name} in the broker's ledger and in each school's own. Each "
+        "is proved to be in it, and the entries of a slice are numbered, so that none can be left out:"
     )
     narrator.table(
-        ("when (UTC)", "who", "the broker", "the node", "sections"),
-        [_access_row(each, answers.get(each.query_id)) for each in queries[-_SHOWN:]],
+        ("when (UTC)", "who", "the broker", "the node", "released", "sections"),
+        [_access_row(each) for each in told_all.accesses[-_SHOWN:]],
     )
     told = federation.broker_status()
     checkpoint = _verified(stage, told["checkpoint"].encode())
@@ -78,13 +76,13 @@ def search_the_centre(stage: Stage) -> None:
     narrator.done("nothing was found")
 
 
-def _access_row(access: Access, answer: Reason | None) -> tuple[str, str, str, str, str]:
+def _access_row(access: Access) -> tuple[str, str, str, str, str, str]:
     sections = [path for path, _ in access.sections]
     shown = ", ".join(sections[:1]) + (f" and {len(sections) - 1} more" if len(sections) > 1 else "")
-    when = time_text(access.recorded_at)[11:19]
-    # A replay has the id of the query that it repeats; the node's answer was to that one.
-    said = answer.name if answer is not None and access.reason == Reason.ALLOWED else ""
-    return when, access.requester_name, access.reason.name, said, shown
+    when = time_text(access.decided_at)[11:19]
+    routed, served = (each.decided.name if each is not None else "" for each in (access.broker, access.school))
+    released = "" if access.released is None else f"{access.released:,} bytes"
+    return when, access.requester_name, routed, served, released, shown
 
 
 def _verified(stage: Stage, note: bytes) -> Checkpoint:

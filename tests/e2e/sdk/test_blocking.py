@@ -127,7 +127,7 @@ async def test_a_parent_links_grants_reads_and_revokes_without_await(tmp_path: P
                 consent = guardian.deposit(draft)
                 records = len(guardian.profile(learner="Mia").attendance)
                 last = list(guardian.revoke(consent))[-1]
-                accesses = len(list(guardian.accesses()))
+                accesses = len(guardian.accesses())
                 written = guardian.revocation_file(consent, tmp_path / "file")
                 assert guardian.wallet is not None
                 assert guardian.public == guardian.wallet.public

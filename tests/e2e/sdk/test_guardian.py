@@ -386,16 +386,14 @@ async def test_every_access_is_shown_and_proved_to_be_in_the_ledger(
     await tutor.profile("learner-17", sections=["personal.attendance"])
     await schools.federation.broker.recorder.settle()
 
-    seen = [each async for each in mother.accesses()]
+    report = await mother.accesses()
 
-    decided = [each for each in seen if each.event == "access_decided"]
-    assert [(each.requester_name, each.purpose, each.reason) for each in decided] == [
-        ("Tutors", "tutoring", Reason.ALLOWED)
+    assert [(each.requester_name, each.purpose, each.reason, each.refused_by) for each in report] == [
+        ("Tutors", "tutoring", Reason.ALLOWED, "")
     ] * 2
-    assert all(each.sections == (("personal.attendance", Reason.ALLOWED),) for each in decided)
-    answered = [each for each in seen if each.event == "access_answered"]
-    assert {each.query_id for each in answered} == {each.query_id for each in decided}
-    assert all(each.sealed_bytes > 0 for each in answered)
+    assert {each.node_name for each in report} == {"Lincoln", "Birch"}
+    assert all(each.sections == (("personal.attendance", Reason.ALLOWED),) for each in report)
+    assert (report.is_complete, report.findings) == (True, ())
 
 
 async def test_a_refused_access_is_shown_as_well(
@@ -405,9 +403,10 @@ async def test_a_refused_access_is_shown_as_well(
     await mother.grant(schools.tutor_root, **TERMS)
     await tutor.profile("learner-17", sections=["voice.goals"])
 
-    seen = [each async for each in mother.accesses(wallet_of(mother).slices)]
+    report = await mother.accesses(wallet_of(mother).slices)
 
-    assert [each.reason for each in seen if each.event == "access_decided"] == [Reason.SECTION_NOT_GRANTED]
+    assert [(each.reason, each.refused_by) for each in report] == [(Reason.SECTION_NOT_GRANTED, "broker")]
+    assert report.accesses[0].school is None
 
 
 async def test_accesses_of_another_childs_slice_are_not_told(
@@ -418,7 +417,7 @@ async def test_accesses_of_another_childs_slice_are_not_told(
     other = replace(wallet_of(mother).slices[0], handle=bytes(16))
 
     with pytest.raises(RefusedError) as caught:
-        _ = [each async for each in mother.accesses([other])]
+        await mother.accesses([other])
 
     assert caught.value.code == "NOT_ALLOWED"
 
