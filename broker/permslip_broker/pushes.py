@@ -120,6 +120,14 @@ class Pushes:
         )
         with reading(self._engine) as connection:
             rows = connection.execute(query, {"limit": limit}).all()
+        for row in rows:
+            if row.envelope is None:
+                raise MalformedError(
+                    f"push {row.number} was erased here, when this node had held it for long.",
+                    field="hello.pushes_held",
+                    remedy="The node holds less than it did: restore its database from a newer backup, or set it up "
+                    "anew under another root key.",
+                )
         envelopes = [pb.Envelope.FromString(row.envelope) for row in rows]
         return [
             node_pb2.Push(number=row.number, position=row.position, statement=each, chain=self.chain(each))

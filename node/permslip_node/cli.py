@@ -15,6 +15,7 @@ import click
 from permslip.cli.output import EXIT_PART, command_errors, emit, json_option
 from permslip.clock import system_clock
 from permslip.keys import PublicKey
+from permslip_node.cli_erase import erase
 from permslip_node.cli_families import families, slip
 from permslip_node.cli_office import quorum, reinstate, revoke, suspend, visibility
 from permslip_node.cli_sample import sample_district
@@ -58,7 +59,7 @@ def node() -> None:
     """
 
 
-for each in (families, slip, suspend, reinstate, quorum, visibility, revoke, sample_district):
+for each in (families, slip, suspend, reinstate, quorum, visibility, revoke, erase, sample_district):
     node.add_command(each)
 
 

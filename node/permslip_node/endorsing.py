@@ -32,7 +32,7 @@ from sqlalchemy import Connection, Engine, select
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import node_pb2, statement_pb2 as pb
-from permslip.errors import PermslipError, UnavailableError
+from permslip.errors import MalformedError, PermslipError, UnavailableError
 from permslip.facts import Capability, FactReader, check_admissible
 from permslip.grants import revoker_hash
 from permslip.hosting.database import reading
@@ -206,6 +206,8 @@ class Endorser:
         if authority is None:
             return self._signed(grant, Judgement(pb.ENDORSEMENT_VERDICT_UNKNOWN_HANDLE), now)
         try:
+            if self._recording.facts.recorded_at(grant.id) is not None:
+                raise MalformedError("it was erased here: it ended long ago.", field="grant")
             check_admissible(self._recording.facts, grant, operator=self._identity.operator, now=now)
         except PermslipError as error:
             _log.warning("grant_not_admissible", grant=grant.id.hex(), why=error.message)

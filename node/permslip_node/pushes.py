@@ -136,6 +136,11 @@ class Pushes:
         before = self._chain_drafts(signed, push.chain)
         if before:
             await self._recording.append(*before)
+        if self._is_about_erased(signed):
+            # What it would end, or pass on, was over so long ago that it was erased here: nothing is left to act on.
+            _log.info("push_about_erased", number=push.number, kind=kind.name, id=signed.id.hex())
+            await self._count_only(broker, push)
+            return
         try:
             self._check(signed)
         except MalformedError as error:
@@ -168,6 +173,18 @@ class Pushes:
             await self._recording.append(replace(draft, facts_position=None))
         self.memory.note_push(broker, push)
         _log.info("push_held", number=push.number, kind=kind.name, id=signed.id.hex())
+
+    def _is_about_erased(self, signed: Signed[Any]) -> bool:
+        facts = self._recording.facts
+        if signed.kind is st.REVOCATION:
+            target = signed.payload.target_id
+        elif signed.kind is st.DELEGATION:
+            target = signed.payload.parent_id
+        else:
+            return False
+        delegated = facts.delegated(target)
+        grant_id = target if delegated is None else delegated.grant_id
+        return facts.capability(grant_id) is None and facts.recorded_at(target) is not None
 
     def _check(self, signed: Signed[Any]) -> None:
         at = Millis(min(self._clock(), signed.payload.created_at))

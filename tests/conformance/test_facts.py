@@ -33,7 +33,7 @@ PROVIDER, NODE = pb.PRINCIPAL_KIND_PROVIDER, pb.PRINCIPAL_KIND_NODE
 class SqlFacts:
     """Facts in SQL, recorded through a ledger as a broker or node does."""
 
-    def __init__(self, url: str, *, cache_entries: int) -> None:
+    def __init__(self, url: str, *, cache_entries: int, clock: Callable[[], int] = lambda: NOW) -> None:
         metadata = MetaData()
         self.tables, self.ledger_tables = fact_tables(metadata), ledger_tables(metadata)
         self.engine = open_engine(url)
@@ -46,7 +46,7 @@ class SqlFacts:
             federation=FEDERATION,
             keeper=bytes(32),
             origin="fed.example/broker",
-            clock=lambda: NOW,
+            clock=clock,
         )
         self.store = FactStore(self.engine, self.tables, self.ledger_tables, cache_entries=cache_entries)
 

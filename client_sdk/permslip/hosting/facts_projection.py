@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip.errors import MalformedError
 from permslip.hosting.facts_schema import FactTables
 from permslip.reasons import Reason
 from permslip.statements import Signed
@@ -90,6 +91,8 @@ def _write_endorsement(
         return
     statement = tables.statement
     envelope = connection.execute(select(statement.c.envelope).where(statement.c.id == payload.grant_id)).scalar_one()
+    if envelope is None:
+        raise MalformedError("names a grant that was erased.", field="endorsement.grant_id")
     grant = st.restore(st.GRANT, payload.grant_id, envelope).payload
     if grant.supersedes:
         connection.execute(
