@@ -13,6 +13,7 @@ from permslip.cli.output import command_errors, emit, json_option, passphrase
 from permslip.errors import ConfigurationError
 from permslip.keyfile import Passphrase
 from permslip.keys import PublicKey
+from permslip_broker.cli_erase import erase
 from permslip_broker.configuration import BrokerSettings, load_settings
 
 __all__ = ["broker"]
@@ -32,6 +33,9 @@ def broker() -> None:
 
     Exit codes: 0 done, 1 failed, 2 called wrongly, 4 refused.
     """
+
+
+broker.add_command(erase)
 
 
 @broker.command()
