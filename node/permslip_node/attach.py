@@ -106,6 +106,7 @@ class Attachment:
 
     async def _attach(self) -> None:
         """One stream, from dial to end."""
+        self._node.pushes.memory.read_again(self._broker.root)
         async with self._channel() as channel:
             call: Call = node_pb2_grpc.NodeServiceStub(channel).Attach()
             try:

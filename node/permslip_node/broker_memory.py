@@ -107,32 +107,22 @@ class BrokerMemory:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        state = schema.broker_state.c
-        with reading(engine) as connection:
-            rows = connection.execute(
-                select(
-                    state.broker,
-                    state.pushes_held,
-                    state.cert_seq,
-                    state.ledger_size,
-                    state.last_push,
-                    state.last_position,
-                )
-            )
-            self._known = {
-                bytes(row.broker): Remembered(
-                    pushes_held=int(row.pushes_held),
-                    cert_seq=int(row.cert_seq),
-                    ledger_size=int(row.ledger_size),
-                    last_push=bytes(row.last_push or b""),
-                    last_position=int(row.last_position),
-                )
-                for row in rows
-            }
+        self._known = self._read()
 
     def of(self, broker: bytes) -> Remembered:
         """What is known of a broker."""
         return self._known.get(broker, Remembered())
+
+    def read_again(self, broker: bytes) -> None:
+        """What a stream that broke wrote down and did not come to note."""
+        known, written = self.of(broker), self._read().get(broker, Remembered())
+        newer = known if known.ledger_size >= written.ledger_size else written
+        self._known[broker] = replace(
+            written,
+            cert_seq=max(known.cert_seq, written.cert_seq),
+            ledger_size=newer.ledger_size,
+            root_hash=newer.root_hash,
+        )
 
     def write_cert(self, broker: bytes, seq: int) -> None:
         """Write down the number of a certificate; never a lower one."""
@@ -187,6 +177,30 @@ class BrokerMemory:
         if push.position >= known.ledger_size:
             known = replace(known, ledger_size=push.position + 1, root_hash=b"")
         self._known[broker] = known
+
+    def _read(self) -> dict[bytes, Remembered]:
+        state = schema.broker_state.c
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(
+                    state.broker,
+                    state.pushes_held,
+                    state.cert_seq,
+                    state.ledger_size,
+                    state.last_push,
+                    state.last_position,
+                )
+            )
+            return {
+                bytes(row.broker): Remembered(
+                    pushes_held=int(row.pushes_held),
+                    cert_seq=int(row.cert_seq),
+                    ledger_size=int(row.ledger_size),
+                    last_push=bytes(row.last_push or b""),
+                    last_position=int(row.last_position),
+                )
+                for row in rows
+            }
 
 
 def _id(push: node_pb2.Push) -> bytes:

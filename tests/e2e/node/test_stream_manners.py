@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2, session_pb2, statement_pb2 as pb
 from permslip.dsse import statement_id
-from permslip.errors import ConfigurationError
+from permslip.errors import ConfigurationError, UnavailableError
 from permslip.keys import did_text
 from permslip.reasons import Reason
 from permslip_node.attach import Attachment
 from permslip_node.open_answers import OpenAnswers
-from tests.e2e.node.conftest import World
+from tests.e2e.node.conftest import FEDERATION, World
+from tests.federation.consents import make_revocation
 
 
 async def test_contributions_and_ledger_calls_are_declined_and_not_ignored(world: World) -> None:
@@ -124,3 +126,28 @@ async def test_cancellation_that_overtakes_the_decision_is_heeded(world: World) 
         node.cancel(asked.id)
         await asyncio.wait_for(answer.whole.wait(), 20)
         assert answer.reason == Reason.CANCELLED
+
+
+async def test_push_that_was_recorded_while_its_stream_broke_is_held_on_the_next_stream(world: World) -> None:
+    ada = world.school.learner("604822", grades=1)
+    async with world.attached() as (running, node):
+        mother = await world.school.link(node, "604822")
+        grant, other = (world.grant(mother, handle=ada) for _ in range(2))
+        await node.endorse(grant)
+        await node.endorse(other)
+        append = running.recording.append
+
+        async def append_and_break(*drafts: Any, **told: Any) -> Any:
+            await append(*drafts, **told)
+            raise UnavailableError("the stream ended.")
+
+        revocation = make_revocation(mother, grant.id, world.school.root, federation=FEDERATION, now=world.clock())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running.recording, "append", append_and_break)
+            world.broker.push(revocation, chain=[grant])
+            await node.ended.wait()
+        again = await world.broker.attached(2)
+        await world.broker.fresh()
+        await world.broker.acknowledgement_of(revocation.id)
+        assert (await again.ask(world.query(grant))).reason == Reason.GRANT_REVOKED
+        assert (await again.ask(world.query(other))).reason == Reason.ALLOWED
