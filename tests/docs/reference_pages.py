@@ -46,6 +46,8 @@ Every command of `permslip`, as `--help` shows it. This page is made from the co
 | 2 | called wrongly |
 | 3 | done in part |
 | 4 | refused by a broker or node; the message names the [reason](reasons.md) |
+
+`permslip audit` answers a question instead: 0 is clean, 1 is findings, 2 is «could not check».
 """
 
 _CONFIGURATION: Final = """\
@@ -77,9 +79,10 @@ _SAYS: Final = {
     "federation": "the federation's name",
     "operator": "the key of the federation's operator, `did:key:…`; who is admitted is believed by it alone",
     "tls_ca": "PEM file of the certificates to trust instead of the system's",
-    "key": "private key file of a provider or of the operator",
-    "cert": "a provider's key certificate",
+    "key": "private key file of a provider, of an auditor or of the operator",
+    "cert": "the key certificate of a provider or auditor",
     "wallet": "a guardian's folder, with her key, her children and her consents",
+    "witnesses": "file of the federation's witness sets: who must have cosigned the broker's ledger",
 }
 _WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
 

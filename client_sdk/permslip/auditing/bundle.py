@@ -123,7 +123,8 @@ class Bundle:
             ) from None
         except OSError as error:
             raise ConfigurationError(f"cannot be made: {error.strerror}.", key=str(where)) from error
-        bundle = cls(_connect(where), where)
+        bundle = cls(sqlite3.connect(where, isolation_level=None), where)
+        _prepare(bundle.db)
         with bundle.transaction():
             tables = Database(bundle.db, execute_plugins=False)
             for statement in TABLES.split(";"):
@@ -146,8 +147,10 @@ class Bundle:
             raise ConfigurationError(
                 "there is no such file.", key=str(where), remedy="Make it with: permslip audit fetch."
             )
-        bundle = cls(_connect(where), where)
+        db = sqlite3.connect(where, isolation_level=None)
+        bundle = cls(db, where)
         try:
+            _prepare(db)
             found = bundle.meta("format")
         except sqlite3.Error:
             found = None
@@ -380,12 +383,10 @@ class Bundle:
         found.end()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None)
+def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA cache_size = -32768")
     db.execute("PRAGMA temp_store = FILE")
-    return db
 
 
 def first_signer(signed: st.Signed[Any]) -> bytes:

@@ -10,6 +10,8 @@ Exit codes, the same for every command:
 - 2: called wrongly.
 - 3: done in part (rows rejected, a node unreachable, a revocation not yet acknowledged by all).
 - 4: refused by a broker or node; the message names the reason.
+
+But ``permslip audit`` answers a question: 0 is clean, 1 is findings, 2 is «could not check».
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _GROUPS: Final[dict[str, tuple[str, str]]] = {
     "guardian": ("permslip.cli.guardian:guardian", "Parents: link, grant, watch and revoke."),
     "provider": ("permslip.cli.provider:provider", "Providers: list grants, assemble profiles."),
     "operator": ("permslip.cli.operator:operator", "The federation's operator: admit and suspend."),
+    "audit": ("permslip.cli.audit:audit", "Auditors: fetch ledgers, verify, replay, reconcile, report."),
     "broker": ("permslip_broker.cli:broker", "Run a broker."),
     "node": ("permslip_node.cli:node", "Run a school's or provider's node; import, slips, report."),
     "demo": ("permslip.cli.demo:demo", "A whole federation on this machine, narrated."),

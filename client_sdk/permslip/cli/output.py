@@ -22,7 +22,17 @@ import click
 
 from permslip.errors import PermslipError, RefusedError
 
-__all__ = ["EXIT_FAILED", "EXIT_PART", "EXIT_REFUSED", "command_errors", "emit", "json_option", "passphrase", "table"]
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_PART",
+    "EXIT_REFUSED",
+    "command_errors",
+    "emit",
+    "json_option",
+    "passphrase",
+    "print_error",
+    "table",
+]
 
 EXIT_FAILED: Final = 1
 EXIT_PART: Final = 3
@@ -60,7 +70,7 @@ def command_errors(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except PermslipError as error:
-            _print_error(error, as_json=bool(kwargs.get("as_json")))
+            print_error(error, as_json=bool(kwargs.get("as_json")))
             sys.exit(EXIT_REFUSED if isinstance(error, RefusedError) else EXIT_FAILED)
 
     return guarded
@@ -77,7 +87,8 @@ def passphrase(prompt: str, *, confirm: bool = False) -> bytes:
     return typed.encode()
 
 
-def _print_error(error: PermslipError, *, as_json: bool) -> None:
+def print_error(error: PermslipError, *, as_json: bool) -> None:
+    """Tell an error on standard error, as text or as a JSON document."""
     if as_json:
         document = {
             "error": type(error).__name__,
