@@ -28,7 +28,7 @@ from permslip.auditing.finding import Findings
 from permslip.auditing.results import Progress, Trust
 from permslip.errors import MalformedError, VerificationError
 
-__all__ = ["check_erased", "check_slices", "check_statements"]
+__all__ = ["check_erased", "check_links", "check_slices", "check_statements"]
 
 _TELL_EVERY: Final = 4_096
 
@@ -39,10 +39,12 @@ _UNNAMED: Final = """
         AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.query_id = s.id)
         AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.manifest_sha256 = s.envelope_sha256)
 """
-_CHAINS: Final = """
-    SELECT node, handle, ledger, position, slice_seq, slice_prev, leaf_hash FROM entry
-    WHERE node IS NOT NULL ORDER BY node, handle, ledger, position
-"""
+_LINK: Final = "SELECT node, handle, ledger, position, slice_seq, slice_prev, leaf_hash FROM entry"
+_CHAINS: Final = f"{_LINK} WHERE node IS NOT NULL ORDER BY node, handle, ledger, position"
+_NEW_LINKS: Final = f"{_LINK} WHERE ledger = ? AND position >= ? AND node IS NOT NULL ORDER BY position"
+_LINK_BEFORE: Final = (
+    f"{_LINK} WHERE node = ? AND handle = ? AND ledger = ? AND position < ? ORDER BY position DESC LIMIT 1"
+)
 
 
 def check_statements(bundle: Bundle, trust: Trust, found: Findings, progress: Progress) -> None:
@@ -114,23 +116,34 @@ def check_slices(bundle: Bundle, found: Findings, progress: Progress) -> None:
         if not place.is_after(before):
             slices += 1
             before = None
-        fault = _link_fault(bundle.db, place, before)
-        if fault:
-            message = f"slice {place.handle.hex()}: entry {place.seq} {fault}"
-            found.add(
-                Code.SLICE_CHAIN,
-                message,
-                ledger=place.ledger,
-                position=place.position,
-                node=place.node,
-                handle=place.handle,
-            )
+        _check_link(bundle.db, place, before, found)
         before = place
         if done % _TELL_EVERY == 0:
             progress("slice chains", done, total)
     progress("slice chains", total, total)
     found.count("slice entries", total)
     found.count("slice chains", slices)
+
+
+def check_links(bundle: Bundle, ledger: int, since: int, found: Findings) -> None:
+    """Verify that what came into a ledger from a position on continues the chains of its slices."""
+    rows = bundle.db.execute(_NEW_LINKS, (ledger, since))
+    for columns in rows:
+        place = _Place(*columns)
+        before = bundle.db.execute(_LINK_BEFORE, (place.node, place.handle, ledger, place.position)).fetchone()
+        _check_link(bundle.db, place, None if before is None else _Place(*before), found)
+
+
+def _check_link(db: sqlite3.Connection, place: _Place, before: _Place | None, found: Findings) -> None:
+    if fault := _link_fault(db, place, before):
+        found.add(
+            Code.SLICE_CHAIN,
+            f"slice {place.handle.hex()}: entry {place.seq} {fault}",
+            ledger=place.ledger,
+            position=place.position,
+            node=place.node,
+            handle=place.handle,
+        )
 
 
 def _link_fault(db: sqlite3.Connection, place: _Place, before: _Place | None) -> str:

@@ -93,7 +93,7 @@ def _hides(bundle: Bundle) -> bool:
 
 def _take_from_fetch(bundle: Bundle, found: Findings) -> None:
     rows = bundle.db.execute(
-        "SELECT code, ledger, position, message FROM finding WHERE step = 'fetch' AND severity = 'fault'"
+        "SELECT code, ledger, position, message FROM finding WHERE step IN ('fetch', 'watch') AND severity = 'fault'"
     ).fetchall()
     for code, ledger, position, message in rows:
         if code in _FROM_FETCH:
