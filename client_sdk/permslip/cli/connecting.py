@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
@@ -183,6 +184,8 @@ def write_private(path: str, text: str) -> None:
     """
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                os.fchmod(stream.fileno(), 0o600)  # one that was there before may have been open to others
             stream.write(text)
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}.", key=path) from error
