@@ -1,4 +1,4 @@
-"""Every store of facts behaves alike: in memory, and in SQL on each database there is.
+"""Every store of facts behaves alike: in memory, in SQL on each database there is, and out of an audit bundle.
 
 A store is a :class:`tests.scenarios.world.Store`: the three reads of ``FactReader``, and ``record``. What may be
 recorded is judged by the same function everywhere (:mod:`permslip.admissible`); here it is about what then holds.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import MetaData
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip.auditing.bundle import Bundle
+from permslip.auditing.bundle_facts import BundleFacts
 from permslip.capabilities import Capability, Delegated, chain_of
 from permslip.errors import PermslipError
 from permslip.facts import MemoryFacts
@@ -72,11 +75,47 @@ class SqlFacts:
         self.engine.dispose()
 
 
-@pytest.fixture(params=["memory", "sql", "sql with a cache of one"])
-def store(request: pytest.FixtureRequest, database_url: str) -> Iterator[Store]:
+class AuditedFacts:
+    """Facts in an audit bundle, recorded as a replay does: what it folds is in the bundle."""
+
+    def __init__(self, path: Path, *, cache_entries: int) -> None:
+        keys = {"federation": FEDERATION, "broker_root": "", "operator": ""}
+        self.bundle = Bundle.create(path, keys)
+        self.store = BundleFacts(self.bundle, cache_entries=cache_entries)
+
+    @property
+    def position(self) -> int:
+        return self.store.position
+
+    def capability(self, grant_id: bytes) -> Capability | None:
+        return self.store.capability(grant_id)
+
+    def delegated(self, delegation_id: bytes) -> Delegated | None:
+        return self.store.delegated(delegation_id)
+
+    def standing(self, root: bytes) -> Standing | None:
+        return self.store.standing(root)
+
+    def record(self, signed: Signed[Any]) -> None:
+        with self.bundle.transaction():
+            self.bundle.add_statements([signed])
+        self.store.record(signed)
+
+    def close(self) -> None:
+        self.store.close()
+        self.bundle.close()
+
+
+@pytest.fixture(params=["memory", "sql", "sql with a cache of one", "bundle", "bundle with a cache of one"])
+def store(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Store]:
     """One store of each kind, empty."""
     if request.param == "memory":
         yield MemoryFacts()
+        return
+    if request.param.startswith("bundle"):
+        audited = AuditedFacts(tmp_path / "audit.db", cache_entries=1 if request.param.endswith("one") else 1000)
+        yield audited
+        audited.close()
         return
     facts = SqlFacts(database_url, cache_entries=1 if request.param.endswith("one") else 1000)
     yield facts

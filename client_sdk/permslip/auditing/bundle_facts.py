@@ -56,6 +56,15 @@ CREATE TABLE lost (
 ) WITHOUT ROWID;
 """
 
+# The states that name a statement, by its kind.
+_RESTING: Final = {
+    st.GRANT.name: "SELECT 1 FROM capability WHERE id = ?1 AND id = ?2",
+    st.ENDORSEMENT.name: "SELECT 1 FROM capability WHERE id = ?1 AND ?2 IN (endorsement, approval)",
+    st.DELEGATION.name: "SELECT 1 FROM delegated WHERE id = ?1 AND id = ?2",
+    st.ADMISSION.name: "SELECT 1 FROM standing WHERE root = ?1 AND admission = ?2",
+    st.SUSPENSION.name: "SELECT 1 FROM standing WHERE root = ?1 AND suspension = ?2",
+    st.KEY_CERT.name: "SELECT 1 FROM standing WHERE root = ?1 AND cert = ?2",
+}
 _CHANGE: Final = "INSERT INTO change VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET position = ?2, recorded_at = ?3"
 
 
@@ -148,6 +157,11 @@ class BundleFacts:
             if (found := row.fetchone()) is not None:
                 return Lost(*found)
         return None
+
+    def rest_on(self, kind: st.Kind[Any], subject: bytes, identifier: bytes) -> bool:
+        """Whether what holds of a subject now is said by this very statement."""
+        query = _RESTING.get(kind.name)
+        return query is not None and self.scratch.execute(query, (subject, identifier)).fetchone() is not None
 
     # -------------------------------------------------------------------------------------------- recording
 

@@ -245,7 +245,8 @@ class LedgerReplay:
         for identifier in entry.statements_erased.statement_ids:
             row = self._bundle.db.execute(_RECORDED_AS, (identifier, self._ledger.ledger)).fetchone()
             kind = st.KINDS.get(row[0]) if row is not None else None
-            # What is revoked stays so without the revocation.
-            if kind is not None and kind not in (st.ACKNOWLEDGEMENT, st.REVOCATION):
-                subject = identifier if kind in (st.GRANT, st.DELEGATION) else row[1] or b""
+            if kind is None:
+                continue
+            subject = identifier if kind in (st.GRANT, st.DELEGATION) else row[1] or b""
+            if self._facts.rest_on(kind, subject, identifier):
                 self._facts.lose(kind, subject, entry.recorded_at, entry.recorded_at)
