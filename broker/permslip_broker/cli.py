@@ -171,6 +171,13 @@ def _status_text(document: dict[str, Any]) -> str:
         state = "" if "attached" not in node else "  attached" if node["attached"] else "  not attached"
         held = "" if "pushes_held" not in node else f"  holds {node['pushes_held']} of"
         lines.append(f"node        {node['root']}{state}{held}  {node['pushes_due']} pushes")
+    if (witnesses := document.get("witnesses")) is not None:
+        chosen = "named by the operator" if witnesses["pinned"] else "no set is named: admitted nodes"
+        lines.append(f"witnesses   {witnesses['needed']} of {witnesses['of']} must cosign ({chosen})")
+        if witnesses["cosigned_entries"]:
+            lines.append(f"cosigned    {witnesses['cosigned_entries']} entries, by {len(witnesses['cosigned_by'])}")
+        else:
+            lines.append("cosigned    never yet: the checkpoint is signed by this broker alone")
     return "\n".join([*lines, "", document["checkpoint"]])
 
 

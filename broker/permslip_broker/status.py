@@ -33,10 +33,14 @@ from permslip.hosting.ledger import read_head
 from permslip.hosting.serving import channel_options
 from permslip.keyfile import Passphrase, read_key_file
 from permslip.keys import SigningKey, did_text
+from permslip.notes import parse_signature_lines
 from permslip_broker.app import read_identity
 from permslip_broker.configuration import BrokerSettings
+from permslip_broker.cosigned_store import ENOUGH, CosignedStore
+from permslip_broker.identity import Identity
 from permslip_broker.pushes import Pushes
 from permslip_broker.schema import broker_tables
+from permslip_broker.witness_choice import WitnessChoice, read_witness_set
 
 __all__ = ["ask_status", "read_status"]
 
@@ -65,10 +69,26 @@ def read_status(settings: BrokerSettings, *, passphrase: Passphrase | None = Non
             "root_hash": head.root.hex(),
             "grants": facts.count_grants(),
             "nodes": [{"root": did_text(node), "pushes_due": count} for node, count in sorted(due.items())],
+            "witnesses": _witnesses(settings, identity, facts, CosignedStore(engine, tables)),
             "checkpoint": identity.checkpoint(head.size, head.root).decode(),
         }
     finally:
         engine.dispose()
+
+
+def _witnesses(settings: BrokerSettings, identity: Identity, facts: FactStore, store: CosignedStore) -> dict[str, Any]:
+    """Who must cosign checkpoints, and what was cosigned last."""
+    choice = WitnessChoice(identity, facts, system_clock, read_witness_set(settings))
+    kept = store.read().get(ENOUGH)
+    lines = parse_signature_lines(kept.lines) if kept is not None and kept.lines else ()
+    return {
+        "pinned": choice.is_pinned,
+        "needed": choice.needed,
+        "of": choice.size,
+        "cosigned_entries": kept.size if kept is not None else 0,
+        "cosigned_at": kept.cosigned_at if kept is not None else 0,
+        "cosigned_by": sorted({each.name for each in lines}),
+    }
 
 
 def ask_status(settings: BrokerSettings, operator_key: Path, *, passphrase: Passphrase | None = None) -> dict[str, Any]:

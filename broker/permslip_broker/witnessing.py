@@ -305,7 +305,11 @@ class Witnessing:
         if not self.choice.is_witness(node.root):
             return False
         stream = self._streams.get(node)
-        return stream is None or (stream.open_offers < _MOST_OFFERS and _now() >= stream.not_before)
+        if stream is None:
+            return True
+        if stream.open_offers and _now() - stream.silent_since >= _LEFT_ALONE:
+            stream.open_offers = 0
+        return stream.open_offers < _MOST_OFFERS and _now() >= stream.not_before
 
     def _round(self, size: int, root: bytes) -> Round:
         known = self._rounds.get(size)
