@@ -1,0 +1,32 @@
+"""Runs several ``permslip`` commands in one interpreter, as one after the other in a shell, and prints what each said.
+
+Example: ``python commands.py '[["audit", "fetch", "audit.db", "--json"]]'`` prints ``[[0, "{…}", ""]]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+
+
+def run(arguments: list[str]) -> tuple[int, str, str]:
+    """One command: exit code, standard output, standard error."""
+    from permslip.cli import main
+
+    output, errors = StringIO(), StringIO()
+    sys.argv = ["permslip", *arguments]
+    code = 0
+    with redirect_stdout(output), redirect_stderr(errors):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return code, output.getvalue(), errors.getvalue()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.stdout.write(json.dumps([run(each) for each in json.loads(sys.argv[1])]))
