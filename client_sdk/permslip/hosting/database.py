@@ -24,6 +24,7 @@ Example::
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -213,11 +214,7 @@ def _open_sqlite(url: URL, key: str) -> Engine:
         )
     path = Path(url.database)
     try:
-        # Made here and not by SQLite, so that it is never readable by others, not even for a moment; SQLite gives its
-        # companions (-wal, -shm) the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            path.chmod(0o600)
+        _make_private(path)
     except OSError as error:
         raise ConfigurationError(
             f"the database file {path} cannot be opened: {error.strerror}.",
@@ -240,6 +237,32 @@ def _open_sqlite(url: URL, key: str) -> Engine:
             remedy="Name a SQLite database of this service, or a file that does not exist yet.",
         ) from error
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file if it is missing, and let nobody but its owner read it.
+
+    Made here and not by SQLite, so that it is never readable by others, not even for a moment; SQLite gives its
+    companions (-wal, -shm) the same mode. A file that exists is not opened: closing it would give up the locks that
+    SQLite holds on it elsewhere in this process, and another process could then take away the log under its feet.
+
+    Raises:
+        OSError: it cannot be made, or this process may not read and write it.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:  # another process was quicker
+            pass
+        else:
+            return
+        mode = stat.S_IMODE(path.stat().st_mode)
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    if mode & 0o077:
+        path.chmod(0o600)
 
 
 def _settle_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:

@@ -54,9 +54,9 @@ SECTIONS = ("transcript.grades", "personal.attendance")
 class SmallFederation:
     """Keys, statements and calls of a test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, ahead: int = 0) -> None:
         self.folder = folder
-        self.ahead = 0
+        self.ahead = ahead
         now = self.now()
         self.operator = Person.new()
         self.mother, self.father, self.stranger = Person.new(), Person.new(), Person.new()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sqlite3
 import stat
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -50,6 +51,26 @@ def test_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
     open_engine(f"sqlite:///{file}").dispose()
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_opening_a_file_twice_does_not_take_its_locks_away_from_those_who_use_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    file = tmp_path / "test.db"
+    with writing(engine) as connection:
+        connection.execute(text("INSERT INTO word VALUES ('before')"))
+    open_engine(f"sqlite:///{file}").dispose()
+    # Another process that believed to be the last one would take the write-ahead log away.
+    other = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('SELECT * FROM word').fetchall(); c.close()"
+    subprocess.run([sys.executable, "-c", other], check=True)
+
+    with writing(engine) as connection:
+        connection.execute(text("INSERT INTO word VALUES ('after')"))
+
+    assert (tmp_path / "test.db-wal").exists()
+    read = sqlite3.connect(file)
+    assert read.execute("SELECT count(*) FROM word").fetchone() == (2,)
+    read.close()
 
 
 @pytest.mark.parametrize(
