@@ -1,11 +1,8 @@
-"""What this node has cosigned of each broker's ledger, and what it refused to: the memory that makes it a witness.
+"""What this node has cosigned of each broker's ledger, and what it refused to.
 
 Rules:
 
-- One row for each broker: the last checkpoint that was cosigned. Reading it, checking the next one against it and
-  storing that are one transaction, so that of two offers at once none is checked against what the other replaced.
-- A cosignature is made after the commit. If the node dies between the two, the same checkpoint is cosigned when it is
-  offered again; the other way round a fork could be.
+- The last checkpoint that was cosigned is kept by :mod:`permslip.hosting.last_cosigned`.
 - A refused checkpoint is kept with the one that it contradicts, as they came: both are signed by the broker, and
   together they are the evidence.
 
@@ -16,28 +13,18 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from permslip._pb.permslip.v1 import ledger_pb2
-from permslip.checkpoints import Checkpoint, UpdateOutcome, VerifiedCheckpoint, check_update
-from permslip.errors import UnavailableError
-from permslip.hosting.database import reading, writing
+from permslip.hosting.database import reading
+from permslip.hosting.last_cosigned import LastCosigned, Witnessed
 from permslip.quantities import Millis
 from permslip_node import schema
 
-__all__ = ["Alert", "Memory", "OtherSizeError", "WitnessStore", "Witnessed"]
-
-
-class Witnessed(NamedTuple):
-    """The last checkpoint of a broker's ledger that this node cosigned, as it was offered."""
-
-    checkpoint: Checkpoint
-    note: bytes
-    cosigned_at: Millis
+__all__ = ["Alert", "Memory", "WitnessStore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +59,7 @@ class Memory(NamedTuple):
     last_alert: Alert | None
 
 
-class OtherSizeError(UnavailableError):
-    """The proof offered begins at another size than the one that was cosigned last; no fault, only out of step."""
-
-    def __init__(self, known: int, offered_from: int) -> None:
-        super().__init__(
-            f"expected a consistency proof from size {known}, which this node cosigned last, got one from "
-            f"{offered_from}.",
-            remedy=f"Offer it with a proof from {known}.",
-        )
-        self.known = known
-
-
-class WitnessStore:
+class WitnessStore(LastCosigned):
     """Reads and writes; waits for the database.
 
     Args:
@@ -92,43 +67,8 @@ class WitnessStore:
     """
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, schema.witnessed, "broker")
         self._engine = engine
-
-    def last(self, broker: bytes) -> Witnessed | None:
-        """What was cosigned last of this broker's ledger."""
-        with reading(self._engine) as connection:
-            return self._last(connection, broker)
-
-    def take(
-        self, broker: bytes, opened: VerifiedCheckpoint, *, old_size: int, proof: Sequence[bytes], now: Millis
-    ) -> UpdateOutcome:
-        """Check a checkpoint against the last one and put it in its place; when this returns it may be cosigned.
-
-        Args:
-            broker: root of whose ledger it is.
-            opened: its signature by the broker's certified key holds.
-            old_size: from which the proof leads.
-            proof: consistency proof to its size.
-            now: UTC milliseconds.
-
-        Returns:
-            FIRST, SAME or GROWN.
-
-        Raises:
-            UpdateRefusedError: it must not follow the last one: a fork, a rollback, another log, or not proved.
-            OtherSizeError: the proof begins elsewhere; nothing is said about the checkpoint.
-        """
-        new = opened.checkpoint
-        with writing(self._engine) as connection:
-            last = self._last(connection, broker, for_update=True)
-            known = last.checkpoint if last is not None else None
-            # Whoever does not know where this node stands asks so; what contradicts it needs no proof to be refused.
-            if old_size != (known.size if known is not None else 0) and not _contradicts(known, new):
-                raise OtherSizeError(known.size if known is not None else 0, old_size)
-            outcome = check_update(known, new, proof)
-            if outcome is not UpdateOutcome.SAME:
-                self._put(connection, broker, opened, now, first=last is None)
-        return outcome
 
     def put_alert(self, connection: Connection, alert: Alert) -> None:
         """Keep a refused checkpoint; in the transaction of the ledger entry that says so."""
@@ -146,40 +86,14 @@ class WitnessStore:
 
     def memories(self) -> list[Memory]:
         """What is known of each broker's ledger, by root."""
-        witnessed, alert = schema.witnessed.c, schema.witness_alert.c
+        alert = schema.witness_alert.c
         with reading(self._engine) as connection:
-            rows = connection.execute(select(witnessed.broker)).scalars().all()
             grouped = connection.execute(select(alert.broker, func.count().label("alerts")).group_by(alert.broker))
             counts = {bytes(row.broker): int(row.alerts) for row in grouped}
-            brokers = sorted({*(bytes(each) for each in rows), *counts})
             return [
-                Memory(each, self._last(connection, each), counts.get(each, 0), self._last_alert(connection, each))
-                for each in brokers
+                Memory(each, self.read(connection, each), counts.get(each, 0), self._last_alert(connection, each))
+                for each in sorted({*self.keepers(connection), *counts})
             ]
-
-    def _last(self, connection: Connection, broker: bytes, *, for_update: bool = False) -> Witnessed | None:
-        row = schema.witnessed.c
-        query = select(row.origin, row.size, row.root, row.note, row.cosigned_at).where(row.broker == broker)
-        found = connection.execute(query.with_for_update() if for_update else query).one_or_none()
-        if found is None:
-            return None
-        checkpoint = Checkpoint(found.origin, int(found.size), bytes(found.root))
-        return Witnessed(checkpoint, bytes(found.note), Millis(found.cosigned_at))
-
-    @staticmethod
-    def _put(connection: Connection, broker: bytes, opened: VerifiedCheckpoint, now: Millis, *, first: bool) -> None:
-        table, new = schema.witnessed, opened.checkpoint
-        values = {
-            "origin": new.origin,
-            "size": new.size,
-            "root": new.root,
-            "note": opened.note.raw,
-            "cosigned_at": now,
-        }
-        if first:
-            connection.execute(insert(table).values(broker=broker, **values))
-        else:
-            connection.execute(update(table).where(table.c.broker == broker).values(values))
 
     @staticmethod
     def _last_alert(connection: Connection, broker: bytes) -> Alert | None:
@@ -197,11 +111,3 @@ class WitnessStore:
             offered=bytes(found.offered),
             detail=found.detail,
         )
-
-
-def _contradicts(known: Checkpoint | None, new: Checkpoint) -> bool:
-    if known is None:
-        return False
-    if new.origin != known.origin or new.size < known.size:
-        return True
-    return new.size == known.size and new.root != known.root

@@ -47,6 +47,7 @@ from permslip.checkpoints import (
 )
 from permslip.errors import KeyRejectedError, MalformedError, PermslipError, ProofError, SignatureError
 from permslip.hosting.drafts import Draft
+from permslip.hosting.last_cosigned import OtherSizeError
 from permslip.hosting.logs import get_log
 from permslip.hosting.metrics import Metrics
 from permslip.hosting.refusals import refusal_of
@@ -59,7 +60,7 @@ from permslip.witnesses import witness_name
 from permslip_node.identity import Identity
 from permslip_node.recording import Recording
 from permslip_node.releasing import Work
-from permslip_node.witness_store import Alert, OtherSizeError, WitnessStore
+from permslip_node.witness_store import Alert, WitnessStore
 
 __all__ = ["Witness"]
 

@@ -19,11 +19,12 @@ from permslip.checkpoints import (
 )
 from permslip.errors import UnavailableError
 from permslip.hosting.database import open_engine, writing
+from permslip.hosting.last_cosigned import OtherSizeError
 from permslip.keys import SigningKey
 from permslip.merkle import MemoryHashes, consistency_proof, leaf_hash, root_at
 from permslip.notes import Ed25519Signer
 from permslip.quantities import Millis
-from permslip_node.witness_store import Alert, OtherSizeError, WitnessStore
+from permslip_node.witness_store import Alert, WitnessStore
 
 ORIGIN = "fed.example/broker"
 BROKER, OTHER_BROKER = b"b" * 32, b"c" * 32
