@@ -567,7 +567,9 @@ Global___CheckpointOffer: _TypeAlias = CheckpointOffer  # noqa: Y015
 
 @_typing.final
 class LedgerCall(_message.Message):
-    """An auditor's or guardian's call that concerns the node's own ledger."""
+    """An auditor's, a guardian's or the broker's own call that concerns the node's own ledger. Credit and Cancel frames that
+    carry its call_id in the place of a query's id are about it; the node has 4 MiB of credit for each call to begin with.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
