@@ -52,7 +52,8 @@ def demo(
     """Run a federation of one broker and four nodes on this machine, and tell what happens.
 
     Three schools and a learning platform load their records, parents link and grant, providers assemble profiles, a
-    node fails, a parent revokes, and what nobody should get is refused. It ends by itself and leaves nothing behind.
+    node fails, a parent revokes, what nobody should get is refused, and an auditor replays all ledgers. It ends by
+    itself and leaves nothing behind but the auditor's report, whose path it tells.
 
     Example: permslip demo --families 12
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -145,17 +146,22 @@ class Federation:
         node.process = self._serve(ready, node.site.key, "permslip", "node", "run", "--config", node.config)
 
     def make_provider(self, key: str, name: str) -> ProviderParty:
-        """Make a provider's root and online key, certify the one by the other, and have it admitted."""
-        folder = self.folder / key
-        folder.mkdir(mode=0o700)
-        root, online, cert = folder / "root.key", folder / "online.key", folder / "online.cert"
-        did = self.run("keys", "new", str(root), "--kind", "provider", "--root")["did"]
-        self.run("keys", "new", str(online), "--kind", "provider")
-        self.run("keys", "certify", "--root", str(root), "--key", str(online), "--federation", self.name,
-                 "--out", str(cert))  # fmt: skip
-        self.admit(did, "provider", name, cert)
-        self.write_settings(folder, key=online, cert=cert)
-        return ProviderParty(name, folder, did)
+        """Make a provider's keys and have it admitted."""
+        return self._make_organization(key, name, "provider")
+
+    def make_auditor(self, key: str, name: str, witnesses: Path) -> Path:
+        """Make an auditor's keys and have them admitted for everything; her ``permslip.toml``."""
+        auditor = self._make_organization(key, name, "auditor", witnesses=witnesses)
+        return auditor.config
+
+    def name_witnesses(self, nodes: Sequence[NodeParty]) -> Path:
+        """The operator's word on whose cosignatures count: all of these, of whom a majority must have signed."""
+        file = self.folder / "operator" / "witnesses.txt"
+        self.run(
+            "operator", "--config", str(self.folder / "operator" / "permslip.toml"),
+            "witnesses", *(node.root for node in nodes), "--out", str(file),
+        )  # fmt: skip
+        return file
 
     def admit(self, did: str, kind: str, name: str, cert: Path) -> None:
         """The operator admits an organization and registers its certificate."""
@@ -215,6 +221,19 @@ class Federation:
     def run(self, *arguments: str) -> Any:
         """Run a command with ``--json``; what it printed."""
         return self.children.run(*arguments, "--json").document()
+
+    def _make_organization(self, key: str, name: str, kind: str, **more: Path) -> ProviderParty:
+        """Make a root and an online key, certify the one by the other, and have the organization admitted."""
+        folder = self.folder / key
+        folder.mkdir(mode=0o700)
+        root, online, cert = folder / "root.key", folder / "online.key", folder / "online.cert"
+        did = self.run("keys", "new", str(root), "--kind", kind, "--root")["did"]
+        self.run("keys", "new", str(online), "--kind", kind)
+        self.run("keys", "certify", "--root", str(root), "--key", str(online), "--federation", self.name,
+                 "--out", str(cert))  # fmt: skip
+        self.admit(did, kind, name, cert)
+        self.write_settings(folder, key=online, cert=cert, **more)
+        return ProviderParty(name, folder, did)
 
     def _serve(self, ready: Path, name: str, module: str, *arguments: str) -> Child:
         ready.unlink(missing_ok=True)

@@ -14,6 +14,8 @@
 ``revocation``       ``acknowledged`` by the node, ``seconds`` until then, ``query_after``: the next query's reason
 ``refusals``         name of each attempt → reason code that came back
 ``ledger``           ``broker_entries``, ``node_entries`` (node → entries), ``checkpoint_verified``
+``audit``            an auditor's: ``entries`` (what was fetched → how many), ``results`` (check → ``clean``),
+                     ``differences`` (faults found), ``report`` (where it is)
 ``central_leaks``    texts of learners, families and providers that were found at the broker
 ===================  ==========================================================================================
 
@@ -31,7 +33,7 @@ from typing import Any
 
 from permslip.errors import UnavailableError
 
-__all__ = ["DemoReport", "LedgerFacts", "Partial", "RevocationFacts"]
+__all__ = ["AuditFacts", "DemoReport", "LedgerFacts", "Partial", "RevocationFacts"]
 
 
 @dataclass(slots=True)
@@ -61,6 +63,16 @@ class LedgerFacts:
 
 
 @dataclass(slots=True)
+class AuditFacts:
+    """What an auditor found in all ledgers, and where her report is."""
+
+    entries: dict[str, int] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
+    differences: int = 0
+    report: str = ""
+
+
+@dataclass(slots=True)
 class DemoReport:
     """The report; the module says what each key means."""
 
@@ -77,6 +89,7 @@ class DemoReport:
     revocation: RevocationFacts = field(default_factory=RevocationFacts)
     refusals: dict[str, str] = field(default_factory=dict)
     ledger: LedgerFacts = field(default_factory=LedgerFacts)
+    audit: AuditFacts = field(default_factory=AuditFacts)
     central_leaks: int = 0
 
     def to_dict(self) -> dict[str, Any]:

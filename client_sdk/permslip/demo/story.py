@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from permslip.demo.auditing import audit_ledgers
 from permslip.demo.central import CentralSearch
 from permslip.demo.checking import check_ledgers, search_the_centre
 from permslip.demo.children import Children
@@ -63,6 +64,7 @@ def run_story(
         connect(stage)
         asyncio.run(_with_people(stage, rosters, keep))
         search_the_centre(stage)
+        audit_ledgers(stage, keep=keep)
         afterwards(stage)
         return stage.report
 

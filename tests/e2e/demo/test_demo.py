@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 KEYS = {
     "nodes", "learners", "guardian_links", "records", "import_seconds", "import_peak_mb", "grants", "profiles",
-    "profile_sections", "partial", "revocation", "refusals", "ledger", "central_leaks",
+    "profile_sections", "partial", "revocation", "refusals", "ledger", "audit", "central_leaks",
 }  # fmt: skip
 REFUSALS = {
     "forged": "BAD_SIGNATURE",
@@ -43,6 +45,7 @@ def test_the_report_has_every_key_and_no_other(played: PlayedDemo) -> None:
     assert set(played.report["partial"]) == {"unreachable_node", "sections_missing"}
     assert set(played.report["revocation"]) == {"acknowledged", "seconds", "query_after"}
     assert set(played.report["ledger"]) == {"broker_entries", "node_entries", "checkpoint_verified"}
+    assert set(played.report["audit"]) == {"entries", "results", "differences", "report"}
 
 
 def test_four_nodes_hold_the_whole_district(played: PlayedDemo) -> None:
@@ -82,6 +85,19 @@ def test_the_ledgers_grew_and_the_checkpoint_verifies(played: PlayedDemo) -> Non
     assert ledger["checkpoint_verified"] is True
     assert ledger["broker_entries"] > played.report["grants"] + played.report["profiles"]
     assert all(count > 0 for count in ledger["node_entries"].values())
+
+
+def test_an_auditor_finds_no_difference_in_any_ledger(played: PlayedDemo) -> None:
+    audit = played.report["audit"]
+    assert audit["results"] == {"verify": "clean", "replay": "clean", "reconcile": "clean"}
+    assert audit["differences"] == 0
+    assert "No fault was found" in Path(audit["report"]).read_text(encoding="utf-8")
+    assert Path(audit["report"]) == played.keep / "report.html"
+    with closing(sqlite3.connect(played.keep / "audit.db")) as bundle:
+        [(ledgers,)] = bundle.execute("SELECT count(*) FROM ledger WHERE fetched = head_size")
+        [(accesses,)] = bundle.execute("SELECT count(*) FROM accesses")
+    assert ledgers == 5
+    assert accesses > played.report["profiles"]
 
 
 def test_nothing_about_a_learner_is_in_the_centre(played: PlayedDemo) -> None:
