@@ -135,9 +135,10 @@ class LyingBroker:
         call: Any = self._channel.stream_stream(path)(timeout=context.time_remaining())
         climbing = asyncio.ensure_future(self._climb(line, asked, requests, call))
         try:
-            while isinstance(raw := await call.read(), bytes):
-                if (kept := _altered(self.down, line, said, raw)) is not None:
-                    await line.pass_down(kept)
+            with suppress(grpc.aio.AioRpcError):
+                while isinstance(raw := await call.read(), bytes):
+                    if (kept := _altered(self.down, line, said, raw)) is not None:
+                        await line.pass_down(kept)
             code = await call.code()
             if code != grpc.StatusCode.OK:
                 trailing = tuple(await call.trailing_metadata())
