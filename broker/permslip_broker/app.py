@@ -33,6 +33,7 @@ from permslip.clock import system_clock
 from permslip.errors import ConfigurationError
 from permslip.hosting.database import migrate, open_engine
 from permslip.hosting.facts_store import FactStore
+from permslip.hosting.last_cosigned import LastCosigned
 from permslip.hosting.ledger import Ledger
 from permslip.hosting.ledger_pages import LedgerPages
 from permslip.hosting.logs import get_log
@@ -61,6 +62,7 @@ from permslip_broker.ledger_calls import LedgerCalls
 from permslip_broker.links import Links
 from permslip_broker.measures import watch_broker, watch_witnessing
 from permslip_broker.methods import add_methods
+from permslip_broker.node_checkpoints import NodeCheckpoints
 from permslip_broker.operators import Operators
 from permslip_broker.own_grants import OwnGrants
 from permslip_broker.providers import Providers
@@ -188,16 +190,25 @@ async def open_broker(
             clock=clock,
             every=settings.ledger.checkpoint_ms / 1_000,
         )
+        node_checkpoints = NodeCheckpoints(
+            identity,
+            facts,
+            ledger_calls,
+            LastCosigned(engine, tables.node_checkpoint, "node"),
+            attachments,
+            clock=clock,
+            every=settings.ledger.node_checkpoint_s,
+        )
         auditors = Auditors(
             identity=identity,
             greetings=greetings,
             facts=facts,
             pages=LedgerPages(ledger, engine, tables.facts, tables.ledger),
             calls=ledger_calls,
-            checkpoints=GivenCheckpoints(ledger, witnessing),
+            checkpoints=GivenCheckpoints(ledger, witnessing, node_checkpoints),
         )
         watch_broker(metrics, routing, refusals, attachments)
-        watch_witnessing(metrics, witnessing)
+        watch_witnessing(metrics, witnessing, node_checkpoints)
         metrics.watch_ledger(lambda: ledger.size)
 
         handlers = {
@@ -260,6 +271,7 @@ async def open_broker(
             return lambda server: add_methods(server, descriptor, handler, refusals)
 
         await witnessing.open()
+        asking_nodes = asyncio.ensure_future(node_checkpoints.keep())
         service = await Service.start(
             settings.listen,
             {descriptor.full_name: adding(descriptor, handler) for descriptor, handler in handlers.items()},
@@ -288,6 +300,8 @@ async def open_broker(
                 node.end(None)
             await service.drain(0)
             await recorder.settle()
+            asking_nodes.cancel()
+            await asyncio.gather(asking_nodes, return_exceptions=True)
             await witnessing.close()
             await ledger.close()
 

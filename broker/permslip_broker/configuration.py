@@ -116,9 +116,11 @@ class LedgerSettings:
 
     Attributes:
         checkpoint_ms: between two checkpoints that are offered to the witnesses because the ledger grew.
+        node_checkpoint_s: after which an attached node is asked for a checkpoint of its own ledger again.
     """
 
     checkpoint_ms: int = setting(1_000, minimum=10, maximum=3_600_000)
+    node_checkpoint_s: float = setting(60.0, minimum=0.05)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@
 ``permslip_broker_cosigned_entries``    gauge    entries of the ledger that the last checkpoint covers which they did
 ``permslip_broker_not_cosigned_total``  counter  checkpoints that nodes refused, and cosignatures that did not hold, by
                                                  ``reason``
+``permslip_broker_node_faults_total``   counter  checkpoints of nodes' ledgers that this broker refused, by ``fault``
 ======================================  =======  =========================================================
 
 All are read from the broker's own tallies when Prometheus asks; nothing is counted twice on the way of a query.
@@ -27,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from permslip.hosting.metrics import Metrics
 from permslip_broker.attachments import Attachments
+from permslip_broker.node_checkpoints import NodeCheckpoints
 from permslip_broker.refused_requests import RefusedRequests
 from permslip_broker.routing import Routing
 from permslip_broker.witnessing import Witnessing
@@ -66,8 +68,8 @@ class _Broker(Collector):
 
 
 class _Witnesses(Collector):
-    def __init__(self, witnessing: Witnessing) -> None:
-        self._witnessing = witnessing
+    def __init__(self, witnessing: Witnessing, nodes: NodeCheckpoints) -> None:
+        self._witnessing, self._nodes = witnessing, nodes
 
     def collect(self) -> Iterable[Metric]:
         """Called when metrics are read."""
@@ -76,13 +78,18 @@ class _Witnesses(Collector):
         )
         for reason, count in list(self._witnessing.refused.items()):
             refused.add_metric([reason], count)
-        return [refused]
+        faults = CounterMetricFamily(
+            "permslip_broker_node_faults", "Checkpoints of nodes' ledgers that were refused.", labels=["fault"]
+        )
+        for fault, count in list(self._nodes.refused.items()):
+            faults.add_metric([fault], count)
+        return [refused, faults]
 
 
-def watch_witnessing(metrics: Metrics, witnessing: Witnessing) -> None:
+def watch_witnessing(metrics: Metrics, witnessing: Witnessing, nodes: NodeCheckpoints) -> None:
     """Let be seen whether the witnesses keep up."""
     registry = metrics.registry
-    registry.register(_Witnesses(witnessing))
+    registry.register(_Witnesses(witnessing, nodes))
     Gauge("permslip_broker_witnesses", "Attached witnesses.", registry=registry).set_function(
         lambda: witnessing.attached
     )

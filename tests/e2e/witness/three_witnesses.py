@@ -68,7 +68,7 @@ class ThreeWitnesses:
             with self.processes.broker_config.open("a", encoding="utf-8") as config:
                 if pinned:
                     config.write(f'witness_set_file = "{self.witness_file}"\n')
-                config.write("[broker.ledger]\ncheckpoint_ms = 50\n")
+                config.write("[broker.ledger]\ncheckpoint_ms = 50\nnode_checkpoint_s = 0.3\n")
             self.processes.start_broker()
             self.processes.admit(each.organization for each in self.schools)
             for each in self.schools:
