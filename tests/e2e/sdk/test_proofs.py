@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from permslip.armor import read_statements
+from permslip import statements as st
+from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip.armor import read_statements, write_statements
 from permslip.client.accesses import AccessReport
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.proof_checking import ProofChecker, missing_numbers
@@ -161,6 +164,58 @@ async def test_another_familys_entries_are_in_nobody_elses_report(
     assert not [
         each for each in (report.slices[0].handle, mother.public.raw, report.accesses[0].query_id) if each in others
     ]
+
+
+# -------------------------------------------------------------------------------------------- witnesses
+
+
+def witness_file(schools: ThreeSchools, path: Path) -> Path:
+    """The operator's word that two of the three schools must have cosigned the broker's ledger."""
+    operator = schools.federation.operator
+    payload = pb.WitnessSet(
+        federation=FEDERATION,
+        nonce=os.urandom(16),
+        created_at=schools.federation.now(),
+        signer=operator.signer,
+        seq=1,
+        witnesses=sorted(each.root for each in schools.schools.values()),
+        quorum=2,
+    )
+    write_statements(path, [st.sign(st.WITNESS_SET, payload, [operator.key]).envelope])
+    return path
+
+
+async def test_proofs_are_against_a_checkpoint_that_witnesses_cosigned(
+    schools: ThreeSchools, tutor: AsyncClient, tmp_path: Path
+) -> None:
+    for name in ("Lincoln", "Birch", "Cedar"):
+        await schools.school(name)
+    witnesses = witness_file(schools, tmp_path / "witnesses.txt")
+    Wallet.create(schools.folder / "family")
+    async with schools.guardian("mother", wallet=schools.folder / "family", witnesses=witnesses) as mother:
+        report = await read_once(schools, mother, tutor, "Lincoln")
+        assert (report.is_complete, report.findings) == (True, ())
+        assert {each.cosignatures >= 2 for each in report.slices[0].broker} == {True}
+        folder = tmp_path / "proofs"
+        save_proofs(report, folder)
+        with schools.settings_file().open("a") as settings:
+            settings.write(f'witnesses = "{witnesses}"\n')
+        checked = await run(schools.folder, "check-proof", str(folder))
+        assert checked.code == 0, checked.output
+        assert "witnesses.txt" in {each.name for each in folder.iterdir()}
+
+        # Two of three no longer cosign what is new: it is shown, and said not to be witnessed.
+        await schools.stop("Birch")
+        await schools.stop("Cedar")
+        await tutor.profile("learner-17", sections=["personal.attendance"])
+        report = await mother.accesses()
+
+    assert len(report) == 2
+    assert report.slices[0].unwitnessed is not None
+    assert ["not enough witnesses" in each for each in report.findings] == [True]
+    save_proofs(report, tmp_path / "unwitnessed")
+    refused = await run(schools.folder, "check-proof", str(tmp_path / "unwitnessed"))
+    assert (refused.code, "DOES NOT HOLD" in refused.output) == (1, True)
 
 
 # -------------------------------------------------------------------------------------------- the files
