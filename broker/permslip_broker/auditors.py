@@ -52,9 +52,11 @@ class Checkpoints(Protocol):
 
     async def own(self) -> bytes:
         """A checkpoint of this broker's ledger that covers everything recorded until now, where one can be had."""
+        ...
 
     async def of_node(self, root: bytes) -> bytes | None:
         """A checkpoint of a node's ledger that this broker cosigned; None: the node is to be asked for its own."""
+        ...
 
 
 class Auditors:

@@ -134,15 +134,16 @@ def test_what_was_erased_is_unknown_to_decisions_and_to_whoever_judges_statement
     assert fed.ask(fed.query(fed.tutor, grant)).reason == Reason.GRANT_UNKNOWN
     assert archive.sql.store.grants_for_grantee(fed.tutor.id) == []
     assert archive.sql.store.delegations_of(grant.id) == []
-    for late in (
+    late: list[Signed[Any]] = [
         fed.endorsement(grant, fed.school),
         fed.revocation(fed.mother, grant, fed.school),
         fed.delegation(fed.tutor, grant, fed.club),
         fed.grant(fed.mother, fed.school, fed.tutor, supersedes=[grant.id]),
         grant,
-    ):
+    ]
+    for each in late:
         with pytest.raises(MalformedError):
-            fed.record(late)
+            fed.record(each)
 
 
 def test_a_grant_that_was_revoked_stays_until_its_own_end(archive: Archive) -> None:
