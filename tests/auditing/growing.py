@@ -128,7 +128,7 @@ class GrowingFeed:
             for position in range(row.fetched, len(leaves))
         )
         size, root = _head(keeper)
-        bundle.advance(number, size, b"")
+        bundle.set_fetched(number, size)
         bundle.set_head(number, size, root)
         bundle.add_checkpoint(number, size, root, b"", vkey="", cosigners=[], visit=visit, fetched_at=self.fed.at)
 

@@ -4,6 +4,10 @@
 :mod:`permslip.auditing.bundle`                the audit bundle: one SQLite file
 :mod:`permslip.auditing.bundle_schema`         its tables and views
 :mod:`permslip.auditing.entry_rows`            a ledger's leaf, decoded strictly into the bundle's columns
+:mod:`permslip.auditing.fetching`              one visit: checkpoints, then :mod:`~permslip.auditing.pulling` and
+                                               :mod:`~permslip.auditing.examining`
+:mod:`permslip.auditing.verifying`             checkpoints, tree, slice chains, statements
+:mod:`permslip.auditing.foreign_logs`          verifying a tlog-tiles log of anybody
 :mod:`permslip.auditing.results`               whom an auditor trusts, and what a check found
 :mod:`permslip.auditing.codes`                 every finding's code: what it means, what to do
 =============================================  ====================================================================

@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -62,9 +62,10 @@ class LedgerRow(NamedTuple):
 
     Attributes:
         ledger: its number; 1 is the broker's.
-        fetched: leaves that are in the bundle.
-        frontier: the roots of the complete subtrees over them, largest first, 32 bytes each.
-        head_size, head_root: of the newest verified checkpoint; None before the first.
+        fetched: leaves that are in the bundle's table ``entry``.
+        frontier: the roots of the complete subtrees over those that were pulled, largest first, 32 bytes each.
+        head_size, head_root: of the newest checkpoint whose root the leaves make; None before the first.
+        pulled: leaves that came; the last of them may still wait in ``arrived``.
     """
 
     ledger: int
@@ -77,6 +78,7 @@ class LedgerRow(NamedTuple):
     frontier: bytes
     head_size: int | None
     head_root: bytes | None
+    pulled: int
 
 
 class StatementRow(NamedTuple):
@@ -285,9 +287,19 @@ class Bundle:
         self.db.execute("INSERT INTO statement VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
         return identifier
 
-    def advance(self, ledger: int, fetched: int, frontier: bytes) -> None:
-        """Say how many leaves of a ledger are here, and over which subtrees; in their :meth:`transaction`."""
-        self.db.execute("UPDATE ledger SET fetched = ?, frontier = ? WHERE ledger = ?", (fetched, frontier, ledger))
+    def ledger(self, number: int) -> LedgerRow:
+        """The ledger of a number that :meth:`add_ledger` gave."""
+        return next(each for each in self.ledgers() if each.ledger == number)
+
+    def add_arrived(self, ledger: int, messages: Sequence[bytes], pulled: int, frontier: bytes) -> None:
+        """Keep messages of leaves as they came, and say how many leaves were pulled, and over which subtrees."""
+        with self.transaction():
+            self.db.executemany("INSERT INTO arrived (ledger, message) VALUES (?, ?)", [(ledger, m) for m in messages])
+            self.db.execute("UPDATE ledger SET pulled = ?, frontier = ? WHERE ledger = ?", (pulled, frontier, ledger))
+
+    def set_fetched(self, ledger: int, fetched: int) -> None:
+        """Say how many leaves of a ledger are in the table ``entry``; in the :meth:`transaction` that adds them."""
+        self.db.execute("UPDATE ledger SET fetched = ? WHERE ledger = ?", (fetched, ledger))
 
     def set_head(self, ledger: int, size: int, root: bytes) -> None:
         """Say up to where a ledger's leaves were found to make a signed root."""

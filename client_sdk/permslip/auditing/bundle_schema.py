@@ -6,6 +6,7 @@ Rules:
 - Times are UTC milliseconds since 1970, but for the POSIX seconds in a checkpoint's cosignatures.
 - Reasons, actions and purposes are the names of the wire contract, without their prefix.
 - ``ledger`` 1 is the broker's.
+- ``arrived`` holds what was pulled and not examined yet; it is empty after a fetch that was not interrupted.
 - What was added to a format that others read is a new format: ``permslip-audit-bundle/2``.
 """
 
@@ -33,7 +34,13 @@ CREATE TABLE ledger (
     fetched INTEGER NOT NULL DEFAULT 0,
     frontier BLOB NOT NULL DEFAULT x'',
     head_size INTEGER,
-    head_root BLOB
+    head_root BLOB,
+    pulled INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE arrived (
+    arrived INTEGER PRIMARY KEY,
+    ledger INTEGER NOT NULL REFERENCES ledger (ledger),
+    message BLOB NOT NULL
 );
 CREATE TABLE checkpoint (
     ledger INTEGER NOT NULL REFERENCES ledger (ledger),

@@ -5,8 +5,8 @@ Each call of :func:`fetch` is a *visit*: it takes a checkpoint of each ledger in
 Rules:
 
 - A checkpoint is kept as soon as its signature holds, before any leaf is asked for: what a keeper signed is evidence.
-- Leaves, the statements that they name, and the frontier of the tree over them are written in one transaction. A fetch
-  that was killed goes on after the last one.
+- The leaves are pulled first (:mod:`permslip.auditing.pulling`), then what was pulled is examined
+  (:mod:`permslip.auditing.examining`). A fetch that was killed in either goes on where it was.
 - What is wrong with a leaf or statement is noted and does not end the fetch: verifying finds all of it. What ends the
   fetch of a ledger is what cannot be gone past: a missing leaf, a forked checkpoint, a keeper who cannot be reached.
 - The leaves must make the root that the checkpoint signs, and the checkpoint must continue the one of the last visit.
@@ -22,19 +22,18 @@ Example::
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Final
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.audit_scope import may_read
 from permslip.auditing.bundle import Bundle, LedgerRow
 from permslip.auditing.codes import Code
 from permslip.auditing.cosigners import cosigners
-from permslip.auditing.entry_rows import EntryRow, decode_entry, row_of
+from permslip.auditing.examining import Examination
 from permslip.auditing.finding import Findings
+from permslip.auditing.pulling import LedgerEndedError, frontier_of, pull
 from permslip.auditing.results import Progress, Result, Trust, silent
 from permslip.checkpoints import Checkpoint
 from permslip.client.auditing import AsyncAuditorClient, LedgerCheckpoint
@@ -48,14 +47,11 @@ from permslip.errors import (
     UnavailableError,
 )
 from permslip.keys import PublicKey, did_text
-from permslip.merkle import HASH_BYTES, Frontier, leaf_hash
 from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey
 from permslip.witnesses import witness_key, witness_policy
 
 __all__ = ["Fetch", "new_meta", "scope_text"]
 
-_PORTION: Final = 4_096
-_PORTION_BYTES: Final = 4 << 20
 # How often a ledger is asked for a newer checkpoint because statements were erased while it was read.
 _ROUNDS: Final = 3
 
@@ -123,7 +119,7 @@ class Fetch:
             for root, kind, name in await self._ledgers(scope):
                 try:
                     await self._visit_ledger(root, kind, name, found)
-                except _EndedError as ended:
+                except LedgerEndedError as ended:
                     found.add(ended.code, ended.message, ledger=ended.ledger, position=ended.position)
                 except (UnavailableError, RefusedError) as error:
                     found.add(Code.LEDGER_UNREACHED, f"{name}: {error}", severity="warning", root=root)
@@ -163,14 +159,18 @@ class Fetch:
         return [(broker, "broker", f"{self._trust.federation} broker"), *nodes]
 
     async def _visit_ledger(self, root: bytes, kind: str, name: str, found: Findings) -> None:
+        examination = Examination(self._client, self._bundle, self._trust.federation, found, self._progress)
         for _ in range(_ROUNDS):
             checkpoint = await self._checkpoint(root)
             row = self._row(root, kind, name, checkpoint)
             await self._keep(row, checkpoint, found)
             await self._continue(row, checkpoint)
-            await self._pull(row, checkpoint, found)
-            self._compare(row.ledger, checkpoint, found)
-            if not self._is_erasure_open(row.ledger):
+            try:
+                await pull(self._client, self._bundle, row, checkpoint, found, self._progress)
+                self._compare(row.ledger, checkpoint, found)
+            finally:
+                await examination.run(row.ledger)
+            if not examination.is_erasure_open(row.ledger):
                 break
         found.count("ledgers")
 
@@ -178,19 +178,19 @@ class Fetch:
         try:
             return await self._client.checkpoint(root)
         except SignatureError as error:
-            raise _EndedError(Code.CHECKPOINT_SIGNATURE, f"{did_text(root)}: {error.message}") from error
+            raise LedgerEndedError(Code.CHECKPOINT_SIGNATURE, f"{did_text(root)}: {error.message}") from error
         except (MalformedError, ProofError) as error:
-            raise _EndedError(Code.CHECKPOINT_MALFORMED, f"{did_text(root)}: {error.message}") from error
+            raise LedgerEndedError(Code.CHECKPOINT_MALFORMED, f"{did_text(root)}: {error.message}") from error
 
     def _row(self, root: bytes, kind: str, name: str, checkpoint: LedgerCheckpoint) -> LedgerRow:
         origin = checkpoint.checkpoint.origin
         with self._bundle.transaction():
             number = self._bundle.add_ledger(root, kind=kind, name=name, origin=origin)
             self._bundle.add_statements([checkpoint.cert])
-        row = next(each for each in self._bundle.ledgers() if each.ledger == number)
+        row = self._bundle.ledger(number)
         if row.origin != origin:
             message = f"expected a checkpoint of {row.origin}, got one of {origin}."
-            raise _EndedError(Code.LEDGER_REPLACED, message, ledger=number)
+            raise LedgerEndedError(Code.LEDGER_REPLACED, message, ledger=number)
         return row
 
     async def _keep(self, row: LedgerRow, checkpoint: LedgerCheckpoint, found: Findings) -> None:
@@ -249,64 +249,18 @@ class Fetch:
         for each in earlier:
             if each.size > checkpoint.size:
                 message = f"size {each.size} was signed before, and now {checkpoint.size}: leaves were taken away."
-                raise _EndedError(Code.CHECKPOINT_ROLLBACK, message, ledger=row.ledger)
+                raise LedgerEndedError(Code.CHECKPOINT_ROLLBACK, message, ledger=row.ledger)
             try:
                 await self._client.prove_consistency(each, checkpoint)
             except ProofError as error:
-                raise _EndedError(Code.CHECKPOINT_FORK, error.message, ledger=row.ledger) from error
-
-    async def _pull(self, row: LedgerRow, checkpoint: LedgerCheckpoint, found: Findings) -> None:
-        """The leaves up to the checkpoint, in portions."""
-        peaks = [row.frontier[at : at + HASH_BYTES] for at in range(0, len(row.frontier), HASH_BYTES)]
-        frontier = Frontier.of_peaks(row.fetched, peaks)
-        if row.fetched >= checkpoint.size:
-            return
-        portion = _Portion(row, self._trust.federation)
-        self._progress(row.name, row.fetched, checkpoint.size)
-        try:
-            async with aclosing(self._client.entry_batches(row.root, row.fetched, checkpoint.size)) as batches:
-                async for leaves in batches:
-                    portion.take(leaves, found)
-                    if portion.is_full or portion.end == checkpoint.size:
-                        await self._store(portion, frontier, found)
-                        self._progress(row.name, frontier.size, checkpoint.size)
-        except (ProofError, MalformedError) as error:
-            message = f"{error.message} The keeper does not give what it signed."
-            raise _EndedError(Code.POSITION_GAP, message, ledger=row.ledger, position=portion.end) from error
-
-    async def _store(self, portion: _Portion, frontier: Frontier, found: Findings) -> None:
-        """Write a portion, with the statements that it names."""
-        bundle, row = self._bundle, portion.row
-        frontier.extend(portion.hashes)
-        with bundle.transaction():
-            bundle.add_entries(portion.rows)
-            bundle.add_erased(portion.erased)
-            if portion.names_statements:
-                statements = self._client.statements(row.root, portion.start, portion.end)
-                async with aclosing(statements) as messages:
-                    async for message in messages:
-                        found.count("statements", bundle.add_statements(message.statements))
-                        for envelope, error in message.refused:
-                            self._note_refused(envelope, error, row.ledger, found)
-                        _claim_erased(bundle.db, row.ledger, message.erased)
-            bundle.advance(row.ledger, frontier.size, b"".join(frontier.peaks))
-        found.count("entries", len(portion.rows))
-        found.count("erased", len(portion.erased))
-        portion.clear()
-
-    def _note_refused(self, envelope: pb.Envelope, error: PermslipError, ledger: int, found: Findings) -> None:
-        identifier = self._bundle.add_refused(envelope)
-        malformed = isinstance(error, MalformedError)
-        code = Code.STATEMENT_MALFORMED if malformed else Code.STATEMENT_SIGNATURE
-        found.add(code, error.message, ledger=ledger, statement=identifier)
+                raise LedgerEndedError(Code.CHECKPOINT_FORK, error.message, ledger=row.ledger) from error
 
     def _compare(self, ledger: int, checkpoint: LedgerCheckpoint, found: Findings) -> None:
         """The leaves make the root that was signed."""
-        row = next(each for each in self._bundle.ledgers() if each.ledger == ledger)
-        if row.fetched != checkpoint.size:
+        row = self._bundle.ledger(ledger)
+        if row.pulled != checkpoint.size:
             return  # an earlier fetch went further, to another checkpoint: verifying compares both
-        peaks = [row.frontier[at : at + HASH_BYTES] for at in range(0, len(row.frontier), HASH_BYTES)]
-        root = Frontier.of_peaks(row.fetched, peaks).root()
+        root = frontier_of(row).root()
         if root == checkpoint.root:
             self._bundle.set_head(ledger, checkpoint.size, checkpoint.root)
             return
@@ -314,93 +268,6 @@ class Fetch:
             Code.CHECKPOINT_ROOT,
             f"the {checkpoint.size} leaves make root {root.hex()}, the keeper signed {checkpoint.root.hex()}.",
             ledger=ledger,
-        )
-
-    def _is_erasure_open(self, ledger: int) -> bool:
-        """Whether statements are said to be erased and no leaf so far says so: a later one must."""
-        _make_claims(self._bundle.db)
-        row = self._bundle.db.execute(
-            "SELECT 1 FROM temp.claimed c WHERE c.ledger = ? AND NOT EXISTS"
-            " (SELECT 1 FROM erased e WHERE e.statement_id = c.statement_id AND e.ledger = c.ledger)",
-            (ledger,),
-        ).fetchone()
-        return row is not None
-
-
-class _Portion:
-    """Leaves that were taken and not yet written."""
-
-    def __init__(self, row: LedgerRow, federation: str) -> None:
-        self.row, self._federation = row, federation
-        self.start = self.end = row.fetched
-        self.clear()
-
-    def clear(self) -> None:
-        """They were written."""
-        self.start = self.end
-        self.rows: list[EntryRow] = []
-        self.hashes: list[bytes] = []
-        self.erased: list[tuple[bytes, int, int, int, str]] = []
-        self.names_statements = False
-        self._bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.rows) >= _PORTION or self._bytes >= _PORTION_BYTES
-
-    def take(self, leaves: Sequence[ledger_pb2.LedgerLeaf], found: Findings) -> None:
-        """Decode leaves, and note what is wrong with them."""
-        for each in leaves:
-            self.hashes.append(each.leaf_hash)
-            self.rows.append(self._row_of(each.position, each.leaf_hash, each.leaf, found))
-            self._bytes += len(each.leaf)
-        self.end += len(leaves)
-
-    def _row_of(self, position: int, digest: bytes, leaf: bytes, found: Findings) -> EntryRow:
-        number = self.row.ledger
-        if not leaf:
-            found.count("hidden")
-            return EntryRow(number, position, digest)
-        if leaf_hash(leaf) != digest:
-            found.add(Code.LEAF_HASH, "its bytes have another hash than it is given.", ledger=number, position=position)
-        try:
-            entry = decode_entry(leaf)
-        except MalformedError as error:
-            found.add(Code.LEAF_MALFORMED, error.message, ledger=number, position=position)
-            return EntryRow(number, position, digest, leaf)
-        if entry.ledger != self.row.root or entry.federation != self._federation:
-            found.add(Code.LEDGER_LABEL, "it names another ledger.", ledger=number, position=position)
-        row = row_of(entry, number, position, digest, leaf)
-        if row.event == "statements_erased":
-            told = entry.statements_erased
-            self.erased += [
-                (each, number, position, entry.recorded_at, told.retention_rule) for each in told.statement_ids
-            ]
-        elif row.query_id is not None or row.statement_id is not None:
-            self.names_statements = True
-        return row
-
-
-class _EndedError(Exception):
-    """A ledger cannot be read further; what of it is there stays."""
-
-    def __init__(self, code: Code, message: str, *, ledger: int | None = None, position: int | None = None) -> None:
-        super().__init__(message)
-        self.code, self.message, self.ledger, self.position = code, message, ledger, position
-
-
-def _make_claims(db: sqlite3.Connection) -> None:
-    db.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS claimed"
-        " (statement_id BLOB, ledger INTEGER, PRIMARY KEY (statement_id, ledger)) WITHOUT ROWID"
-    )
-
-
-def _claim_erased(db: sqlite3.Connection, ledger: int, ids: Sequence[bytes]) -> None:
-    if ids:
-        _make_claims(db)
-        db.executemany(
-            "INSERT INTO temp.claimed VALUES (?, ?) ON CONFLICT DO NOTHING", [(each, ledger) for each in ids]
         )
 
 

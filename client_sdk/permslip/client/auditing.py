@@ -199,22 +199,22 @@ class AsyncAuditorClient:
         """Leaves of a ledger in order, one by one, each with the hash of its own bytes.
 
         Args:
-            ledger, start, until, follow: as for :meth:`entry_batches`.
+            ledger, start, until, follow: as for :meth:`entry_messages`.
 
         Raises:
             ProofError: a leaf is missing, or is not the one of its hash.
-            RefusedError, UnavailableError: as :meth:`entry_batches`.
+            RefusedError, UnavailableError: as :meth:`entry_messages`.
         """
-        async with aclosing(self.entry_batches(ledger, start, until, follow=follow)) as batches:
-            async for batch in batches:
-                for leaf in batch:
+        async with aclosing(self.entry_messages(ledger, start, until, follow=follow)) as messages:
+            async for message in messages:
+                for leaf in message.entries:
                     if leaf.leaf and leaf_hash(leaf.leaf) != leaf.leaf_hash:
                         raise ProofError(f"leaf {leaf.position} is not the one whose hash is given.")
                     yield leaf
 
-    async def entry_batches(
+    async def entry_messages(
         self, ledger: bytes | str | None = None, start: int = 0, until: int | None = None, *, follow: bool = False
-    ) -> AsyncGenerator[Sequence[ledger_pb2.LedgerLeaf], None]:
+    ) -> AsyncGenerator[auditor_pb2.FetchEntriesResponse, None]:
         """Leaves of a ledger in order, as they come; whether bytes and hashes belong together is not looked at.
 
         Args:
@@ -248,8 +248,10 @@ class AsyncAuditorClient:
                     if len(leaf.leaf_hash) != HASH_BYTES:
                         raise MalformedError(f"expected {HASH_BYTES} bytes.", field=f"leaf[{position}].leaf_hash")
                     position += 1
+                if position > end:
+                    raise ProofError(f"expected leaves up to position {end}, got {position - end} more.")
                 if message.entries:
-                    yield message.entries
+                    yield message
         if until is not None and not follow and position < until:
             raise ProofError(f"expected leaves up to position {until}, but they ended at {position}.")
 
@@ -264,7 +266,7 @@ class AsyncAuditorClient:
             ids: instead of a range, these statements.
 
         Raises:
-            RefusedError, UnavailableError: as :meth:`entry_batches`.
+            RefusedError, UnavailableError: as :meth:`entry_messages`.
         """
         root = self._root(ledger)
         asked = {"from": start, "until": until} if not ids else {}
