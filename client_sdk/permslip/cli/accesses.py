@@ -60,7 +60,7 @@ def accesses(given: dict[str, str | None], save: str | None, as_json: bool) -> N
 
 
 @click.command("check-proof")
-@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--root", "roots", metavar="DID", multiple=True, help="Trust this broker's or school's root as well.")
 @click.option(
     "--certificates",
