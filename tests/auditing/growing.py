@@ -45,6 +45,7 @@ class GrowingFeed:
         fails: ledger → the error that both calls raise for it.
         finds: what the next fetches find, beside what they fetch.
         forked: ledger → another root than that of its leaves.
+        ignored: ledgers of which no news are wanted.
         asked: what was asked: ``("head", root)``, ``("fetch", wanted)``.
     """
 
@@ -55,12 +56,17 @@ class GrowingFeed:
         self.finds: list[tuple[Code, str, Severity]] = []
         self.forked: dict[bytes, bytes] = {}
         self.asked: list[tuple[str, Any]] = []
+        self.ignored: set[bytes] = set()
         self.hangs = False
 
     @property
     def fetched(self) -> list[Any]:
         """What each fetch was for."""
         return [what for call, what in self.asked if call == "fetch"]
+
+    def follows(self, root: bytes) -> bool:
+        """See the interface."""
+        return root not in self.ignored
 
     async def head(self, root: bytes) -> tuple[int, bytes]:
         """See the interface."""

@@ -199,6 +199,15 @@ async def test_only_what_grew_is_fetched(scene: Scene) -> None:
     assert feed.fetched == [None, [scene.fed.broker.party.id]]
 
 
+async def test_a_ledger_of_which_no_news_are_wanted_is_not_asked_for(scene: Scene) -> None:
+    feed = scene.feed(scene.access, scene.nothing)
+    feed.ignored.add(scene.school.id)
+
+    await watched(feed)
+
+    assert ("head", scene.school.id) not in feed.asked
+
+
 async def test_another_root_at_the_same_size_is_fetched_once(scene: Scene) -> None:
     broker, feed = scene.fed.broker.party.id, scene.feed()
     feed.happens += [lambda: feed.forked.update({broker: bytes(32)}), *[scene.nothing] * 4]

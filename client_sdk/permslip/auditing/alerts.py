@@ -101,7 +101,7 @@ class AlertingFindings(Findings):
 
     def __init__(self, db: sqlite3.Connection, step: str, *, names: Names, tell: Callable[[Alert], None]) -> None:
         super().__init__(db, step)
-        self._name, self._names, self._tell = step, names, tell
+        self._names, self._tell = names, tell
         self.codes: Final[Counter[str]] = Counter()
 
     def add(
@@ -118,8 +118,13 @@ class AlertingFindings(Findings):
         self.codes[str(code)] += 1
         super().add(code, message, ledger=ledger, position=position, severity=severity, **details)
         if severity != "note":
-            self._tell(Alert.now(self._name, code, severity, self._names.of(ledger), position, message))
+            self._tell(Alert.now(self._step, code, severity, self._names.of(ledger), position, message))
 
     def flush(self) -> None:
         """Write what was found so far."""
         self._write()
+
+    def end(self) -> None:
+        """Write the result so far; there may be a later one."""
+        self._db.execute("DELETE FROM run WHERE step = ?", (self._step,))
+        super().end()

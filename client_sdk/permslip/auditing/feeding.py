@@ -24,6 +24,10 @@ __all__ = ["ClientFeed", "Feed"]
 class Feed(Protocol):
     """What a watch asks; both calls may be given up at any moment."""
 
+    def follows(self, root: bytes) -> bool:
+        """Whether news of this ledger are wanted."""
+        ...
+
     async def head(self, root: bytes) -> tuple[int, bytes]:
         """Size and root of a ledger's newest checkpoint, its keeper's signature verified.
 
@@ -63,6 +67,10 @@ class ClientFeed:
     ) -> None:
         self._client, self._bundle, self._trust = client, bundle, trust
         self._nodes, self._last, self._progress = nodes, last, progress
+
+    def follows(self, root: bytes) -> bool:
+        """See :meth:`Feed.follows`."""
+        return self._nodes is None or root == self._trust.broker_root or root in self._nodes
 
     async def head(self, root: bytes) -> tuple[int, bytes]:
         """See :meth:`Feed.head`."""

@@ -11,6 +11,7 @@ Rounds, one after the other:
 Rules:
 
 - A finding is told once, and stays in the bundle: those of the replay under ``replay``, the others under ``watch``.
+  After each round the bundle can be reported of.
 - A ledger that cannot be reached is told once, and again when it can be reached. It is no fault.
 - A checkpoint is asked for even when nothing grew: a history that was rewritten has another root at the same size.
 - Memory does not grow with the ledgers. Whoever stops it waits for no more than the entries that are being looked at.
@@ -129,7 +130,7 @@ class Watch:
         try:
             await self._rounds(once=once)
         except _OverError:
-            self._replayed.flush()
+            pass
         except PermslipError as error:
             self._replayed.leave_unchecked(str(error))
             raise
@@ -177,7 +178,7 @@ class Watch:
                 check_links(self._bundle, row.ledger, since, self._linked)
         self._linked.flush()
         self._replay()
-        self._replayed.flush()
+        self._replayed.end()
         self._has_looked = True
         broker = before.get(self._trust.broker_root)
         return None if broker is not None and self._standings_changed(broker.fetched) else ()
@@ -234,7 +235,7 @@ class Watch:
             self._seen[root] = head
             return changed
 
-        roots = [each.root for each in self._bundle.ledgers()]
+        roots = [each.root for each in self._bundle.ledgers() if self._feed.follows(each.root)]
         changed = await asyncio.gather(*(ask(root) for root in roots))
         return [root for root, has_changed in zip(roots, changed, strict=True) if has_changed]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from permslip.cli.auditing import bundle_path, checking, findings_of, finish, trust_of, watched
+from permslip.cli.auditing import bundle_path, checking, findings_of, finish, summary, trust_of, watched
 from permslip.cli.connecting import connected, run, server_arguments, settings_of
 from permslip.cli.output import emit, json_option, passphrase
 
 if TYPE_CHECKING:
+    from permslip.auditing.alerts import Alert
     from permslip.auditing.bundle import Bundle
     from permslip.auditing.results import Result
     from permslip.checkpoints import Checkpoint
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["audit"]
 
 _bundle = click.argument("bundle", type=bundle_path)
+_nodes = click.option(
+    "--node", "nodes", multiple=True, metavar="DID", help="Only this node beside the broker; may be repeated."
+)
+_broker_only = click.option("--broker-only", is_flag=True, help="Only the broker's ledger.")
+_last = click.option(
+    "--last",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A checkpoint that you kept from an earlier visit; may be repeated. Its ledger must continue it.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,16 +54,9 @@ def audit(context: click.Context, /, **given: str | None) -> None:
 
 @audit.command()
 @_bundle
-@click.option(
-    "--node", "nodes", multiple=True, metavar="DID", help="Only this node beside the broker; may be repeated."
-)
-@click.option("--broker-only", is_flag=True, help="Only the broker's ledger.")
-@click.option(
-    "--last",
-    multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="A checkpoint that you kept from an earlier visit; may be repeated. Its ledger must continue it.",
-)
+@_nodes
+@_broker_only
+@_last
 @json_option
 @click.pass_obj
 @checking
@@ -71,11 +77,10 @@ def fetch(
     Exit codes: 0 done, 1 what came does not hold, 2 not everything could be fetched.
     """
     from permslip.auditing.fetching import Fetch, new_meta
-    from permslip.keys import PublicKey
 
     settings = settings_of(given)
     trust = trust_of(settings)
-    wanted = [] if broker_only else [PublicKey.from_did(each, field="node").raw for each in nodes] or None
+    wanted = _roots(nodes, broker_only=broker_only)
     seen = [_checkpoint(each) for each in last]
 
     async def fetched() -> tuple[Result, list[dict[str, Any]]]:
@@ -189,6 +194,64 @@ def report(bundle: Path, out: Path | None, pdf: Path | None, as_json: bool) -> N
     emit(as_json, {"files": files}, "\n".join(files))
 
 
+@audit.command()
+@_bundle
+@_nodes
+@_broker_only
+@_last
+@click.option("--every", type=click.FloatRange(0.1, 3_600), default=1.0, help="Seconds between two looks; 1.")
+@click.option("--once", is_flag=True, help="Look once, and end.")
+@click.option("--until-finding", is_flag=True, help="End with the first fault.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line; the last is the result.")
+@click.pass_obj
+@checking
+def watch(
+    given: dict[str, str | None],
+    bundle: Path,
+    nodes: tuple[str, ...],
+    broker_only: bool,
+    last: tuple[Path, ...],
+    every: float,
+    once: bool,
+    until_finding: bool,
+    as_json: bool,
+) -> None:
+    """Fetch, verify and replay the ledgers into BUNDLE as they grow, and print what is wrong within seconds.
+
+    Goes on until it is stopped (Ctrl-C, SIGTERM). One line for each fault or warning, nothing while all is well.
+
+    Example: permslip audit --config auditor.toml watch audit.db --until-finding
+
+    Exit codes: 0 nothing was wrong, 1 findings, 2 could not check.
+    """
+    from permslip.auditing.feeding import ClientFeed
+    from permslip.auditing.fetching import new_meta
+    from permslip.auditing.stopping import stopping
+    from permslip.auditing.watching import Watch
+
+    settings = settings_of(given)
+    trust = trust_of(settings)
+    wanted, seen = _roots(nodes, broker_only=broker_only), [_checkpoint(each) for each in last]
+    is_there = bundle.exists()
+
+    def tell(alert: Alert) -> None:
+        click.echo(json.dumps(alert.to_dict(), ensure_ascii=False) if as_json else alert.line)
+
+    async def until_stopped() -> Result:
+        with stopping() as stop:
+            async with _client(settings) as client:
+                with _bundle_at(bundle, {} if is_there else await new_meta(client)) as opened:
+                    feed = ClientFeed(client, opened, trust, nodes=wanted, last=seen)
+                    watching = Watch(feed, opened, trust, tell=tell, stop=stop, every=every)
+                    return await watching.run(once=once, until_finding=until_finding)
+
+    if not as_json:
+        click.echo(f"Watching into {bundle}. Ctrl-C ends it.", err=True)
+    result = run(until_stopped)
+    click.echo(json.dumps(result.to_dict(), ensure_ascii=False) if as_json else summary(result, about=str(bundle)))
+    sys.exit(result.exit_code)
+
+
 def _check(given: dict[str, str | None], path: Path, check: Any, *, as_json: bool) -> None:
     """Run a check of a bundle and end with its exit code."""
     from permslip.auditing.bundle import Bundle
@@ -199,6 +262,13 @@ def _check(given: dict[str, str | None], path: Path, check: Any, *, as_json: boo
             result: Result = check(opened, trust, progress=progress)
         listed = findings_of(opened, result.step)
     finish(result, listed, as_json=as_json, about=str(path))
+
+
+def _roots(nodes: tuple[str, ...], *, broker_only: bool) -> list[bytes] | None:
+    """The nodes that were named; None: all in scope."""
+    from permslip.keys import PublicKey
+
+    return [] if broker_only else [PublicKey.from_did(each, field="node").raw for each in nodes] or None
 
 
 def _checkpoint(path: Path) -> Checkpoint:

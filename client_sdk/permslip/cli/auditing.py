@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from permslip.auditing.results import Progress, Result, Trust
     from permslip.client.settings import Settings
 
-__all__ = ["EXIT_UNCHECKED", "bundle_path", "checking", "findings_of", "finish", "trust_of", "watched"]
+__all__ = ["EXIT_UNCHECKED", "bundle_path", "checking", "findings_of", "finish", "summary", "trust_of", "watched"]
 
 EXIT_UNCHECKED: Final = 2
 _SHOWN: Final = 20
@@ -117,16 +117,22 @@ def findings_of(bundle: Bundle, step: str, *, most: int = _LISTED) -> list[dict[
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def finish(result: Result, listed: list[dict[str, Any]], *, as_json: bool, about: str) -> None:
-    """Print a result and end with its exit code."""
-    from permslip.auditing.codes import Code
-
-    document = {**result.to_dict(), "about": about, "listed": listed}
+def summary(result: Result, *, about: str) -> str:
+    """A result without its findings, for people."""
     words = {"clean": "clean", "findings": f"{result.faults} faults", "unchecked": "could not be checked"}
     lines = [f"{about}: {words[result.word]}"]
     lines += [f"  {count:,} {name}" for name, count in result.counts.items()]
     if result.unchecked:
         lines.append(f"Not everything could be checked: {result.unchecked}")
+    return "\n".join(lines)
+
+
+def finish(result: Result, listed: list[dict[str, Any]], *, as_json: bool, about: str) -> None:
+    """Print a result and end with its exit code."""
+    from permslip.auditing.codes import Code
+
+    document = {**result.to_dict(), "about": about, "listed": listed}
+    lines = [summary(result, about=about)]
     shown = listed[:_SHOWN]
     if shown:
         rows = [(each["severity"], each["code"], each["message"]) for each in shown]

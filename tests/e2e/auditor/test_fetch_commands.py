@@ -185,3 +185,47 @@ def test_what_is_no_bundle_is_unchecked(auditing: Auditing) -> None:
     code, told = auditing.run("verify", auditing.config)
 
     assert (code, told["error"]) == (2, "ConfigurationError")
+
+
+def test_a_watch_looks_at_what_comes_until_it_is_asked_to_end(auditing: Auditing) -> None:
+    path = auditing.folder / "watched.db"
+    assert auditing.run("watch", path, "--once")[0] == 0
+    before = replayed_in(path)
+    command = [
+        sys.executable,
+        "-m",
+        "permslip",
+        "audit",
+        "--config",
+        str(auditing.config),
+        "watch",
+        str(path),
+        "--json",
+    ]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        asyncio.run(auditing.use())
+        while replayed_in(path) <= before:
+            assert watch.poll() is None
+    finally:
+        watch.terminate()
+    told, errors = watch.communicate(timeout=60)
+
+    assert (watch.returncode, errors) == (0, "")
+    (result,) = (json.loads(line) for line in told.splitlines())
+    assert (result["step"], result["result"]) == ("watch", "clean")
+    assert auditing.run("verify", path)[0] == 0
+
+
+def test_watching_once_is_a_fetch_and_a_replay(auditing: Auditing, bundle: Path) -> None:
+    code, told = auditing.run("watch", auditing.folder / "once.db", "--once")
+
+    assert (code, told["result"]) == (0, "clean"), told
+    assert told["counts"]["decisions"] > 0
+
+
+def replayed_in(path: Path) -> int:
+    """Decisions that were replayed, so far."""
+    with closing(sqlite3.connect(path, timeout=20)) as db:
+        row = db.execute("SELECT counts FROM run WHERE step = 'replay'").fetchone()
+    return 0 if row is None else int(json.loads(row[0])["decisions"])
