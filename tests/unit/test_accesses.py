@@ -10,17 +10,8 @@ import pytest
 
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.checkpoints import Checkpoint, sign_checkpoint
-from permslip.client.accesses import (
-    NOT_ROUTED,
-    NOT_SERVED,
-    OTHER_ANSWER,
-    OTHER_QUERY,
-    OTHER_SIZE,
-    Access,
-    AccessReport,
-    SliceReport,
-    join,
-)
+from permslip.client.access_joining import NOT_ROUTED, NOT_SERVED, OTHER_ANSWER, OTHER_QUERY, OTHER_SIZE, join
+from permslip.client.accesses import Access, AccessReport, SliceReport
 from permslip.errors import ProofError, RefusedError, UnavailableError
 from permslip.keys import SigningKey
 from permslip.merkle import empty_root

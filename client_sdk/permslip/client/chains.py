@@ -27,7 +27,8 @@ from google.protobuf.message import DecodeError
 from permslip import statements as st
 from permslip._pb.permslip.v1 import guardian_pb2, guardian_pb2_grpc, ledger_pb2, statement_pb2 as pb
 from permslip.bounds import check_bounds
-from permslip.client.accesses import Access, AccessReport, SliceReport, join
+from permslip.client.access_joining import join
+from permslip.client.accesses import Access, AccessReport, SliceReport
 from permslip.client.session import Session
 from permslip.errors import MalformedError, PermslipError, ProofError, RefusedError
 from permslip.keys import SealingKey

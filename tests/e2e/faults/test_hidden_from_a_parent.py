@@ -14,7 +14,8 @@ import pytest
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import guardian_pb2, statement_pb2 as pb
-from permslip.client.accesses import NOT_ROUTED, AccessReport
+from permslip.client.access_joining import NOT_ROUTED
+from permslip.client.accesses import AccessReport
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.timeouts import Timeout
 from permslip.errors import AuthorityError, PermslipError, ProofError, RefusedError, SealError, UnavailableError

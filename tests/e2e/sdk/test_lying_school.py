@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from permslip._pb.permslip.v1 import guardian_pb2, statement_pb2 as pb
-from permslip.client.accesses import NOT_SERVED
+from permslip.client.access_joining import NOT_SERVED
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.providing import AsyncClient
 from permslip.errors import AuthorityError, PermslipError, ProofError
