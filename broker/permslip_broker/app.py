@@ -39,6 +39,7 @@ from permslip.hosting.ledger_pages import LedgerPages
 from permslip.hosting.logs import get_log
 from permslip.hosting.metrics import Metrics, exposed
 from permslip.hosting.serving import Service, Tls
+from permslip.hosting.tile_serving import TilePages
 from permslip.keyfile import Passphrase, PrincipalKind, read_key_file
 from permslip.keys import PublicKey
 from permslip.quantities import Millis
@@ -265,7 +266,8 @@ async def open_broker(
         }
         if settings.metrics.listen:
             host, _, port = settings.metrics.listen.rpartition(":")
-            resources.enter_context(exposed(metrics, host, int(port)))
+            pages = TilePages(lambda: _published(witnessing), ledger)
+            resources.enter_context(exposed(metrics, host, int(port), pages=pages))
 
         def adding(descriptor: ServiceDescriptor, handler: object) -> Callable[[grpc.aio.Server], None]:
             return lambda server: add_methods(server, descriptor, handler, refusals)
@@ -329,6 +331,11 @@ def read_identity(settings: BrokerSettings, *, now: Millis, passphrase: Passphra
         origin=settings.ledger_origin,
         now=now,
     )
+
+
+def _published(witnessing: Witnessing) -> tuple[int, bytes] | None:
+    published = witnessing.published
+    return None if published is None else (published.size, published.note)
 
 
 def _routing_limits(limits: LimitSettings) -> RoutingLimits:

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from permslip.cli.output import command_errors, emit, json_option, passphrase
-from permslip.errors import ConfigurationError
-from permslip.keyfile import Passphrase
 from permslip.keys import PublicKey
 from permslip_broker.cli_erase import erase
+from permslip_broker.cli_tiles import export_tiles
 from permslip_broker.configuration import BrokerSettings, load_settings
+from permslip_broker.passphrases import passphrase_of
 
 __all__ = ["broker"]
 
@@ -36,6 +36,7 @@ def broker() -> None:
 
 
 broker.add_command(erase)
+broker.add_command(export_tiles)
 
 
 @broker.command()
@@ -102,7 +103,7 @@ def run(config: Path | None) -> None:
     configure("broker", level=settings.log.level)
 
     async def main(stop: asyncio.Event) -> None:
-        async with open_broker(settings, passphrase=_passphrase(settings)) as running:
+        async with open_broker(settings, passphrase=passphrase_of(settings)) as running:
             _tell_ready(settings, running.port)
             await stop.wait()
             await running.drain()
@@ -154,7 +155,7 @@ def status(config: Path | None, operator_key: Path | None, as_json: bool) -> Non
 
     settings = load_settings(config, os.environ)
     if operator_key is None:
-        document = read_status(settings, passphrase=_passphrase(settings))
+        document = read_status(settings, passphrase=passphrase_of(settings))
     else:
         document = ask_status(settings, operator_key, passphrase=lambda: passphrase("Passphrase of the operator key"))
     emit(as_json, document, _status_text(document))
@@ -179,17 +180,6 @@ def _status_text(document: dict[str, Any]) -> str:
         else:
             lines.append("cosigned    never yet: the checkpoint is signed by this broker alone")
     return "\n".join([*lines, "", document["checkpoint"]])
-
-
-def _passphrase(settings: BrokerSettings) -> Passphrase:
-    if settings.passphrase_file is None:
-        return lambda: passphrase("Passphrase of the broker's key")
-    try:
-        return settings.passphrase_file.read_bytes().rstrip(b"\r\n")
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot be read: {error.strerror}.", key="broker.passphrase_file", remedy="Name a file of this user's."
-        ) from error
 
 
 def _tell_ready(settings: BrokerSettings, port: int) -> None:

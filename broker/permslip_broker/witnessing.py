@@ -90,6 +90,8 @@ class Witnessing:
         """The largest checkpoint that a quorum cosigned."""
         self.attached, self.needed = 0, 0
         """How many witnesses were attached at the last look, and how many must cosign."""
+        self.published: Cosigned | None = None
+        """What is shown to everybody who does not wait: at most ``every`` old. May be read in any thread."""
         self.refused: Counter[str] = Counter()
         """How often nodes refused a checkpoint, by reason; and ``BAD_COSIGNATURE``: what nodes sent in vain."""
         self._restored: Cosigned | None = None
@@ -213,6 +215,18 @@ class Witnessing:
             self._changed.set()
         self._unsaved.set()
 
+    async def _publish(self) -> None:
+        """What enough witnesses cosigned; where the operator named none, or they never did, the newest there is."""
+        size = self._ledger.size
+        if self.best is not None and (self.choice.is_pinned or self.best.size >= size):
+            newest = self.best
+        elif self.published is not None and self.published.size >= size and not self._is_cosigned(size):
+            return
+        else:
+            newest = await self._newest(size)
+        if self.published is None or newest.size >= self.published.size:
+            self.published = newest
+
     # ------------------------------------------------------------------------------------- offering
 
     def _attached(self, root: bytes) -> None:
@@ -230,6 +244,11 @@ class Witnessing:
         if best is None or best.size < at_least:
             return False
         return not fresh or abs(self._clock() - best.cosigned_at) < _FRESH_FOR
+
+    def _is_cosigned(self, at_least: int) -> bool:
+        """Whether there are cosignatures that what is published does not show yet."""
+        shown = self.published.lines if self.published is not None else b""
+        return not shown and any(each.size >= at_least and each.lines for each in self._rounds.values())
 
     def _can_be_had(self) -> bool:
         return sum(map(self._may_answer, self._attachments)) >= self.choice.needed
@@ -262,6 +281,7 @@ class Witnessing:
             self._asked.clear()
             self._last_round = _now()
             await self._offer()
+        await self._publish()
 
     async def _offer(self) -> None:
         nodes = [node for node in self._attachments if self._wants_one(node)]

@@ -19,6 +19,7 @@ from permslip_node.cli_erase import erase
 from permslip_node.cli_families import families, slip
 from permslip_node.cli_office import quorum, reinstate, revoke, suspend, visibility
 from permslip_node.cli_sample import sample_district
+from permslip_node.cli_tiles import export_tiles
 from permslip_node.configuration import NodeSettings, load_settings
 from permslip_node.development import make_development_node, read_joining
 
@@ -61,6 +62,7 @@ def node() -> None:
 
 for each in (families, slip, suspend, reinstate, quorum, visibility, revoke, erase, sample_district):
     node.add_command(each)
+node.add_command(export_tiles)
 
 
 @node.command()

@@ -28,6 +28,7 @@ from permslip.hosting.database import reading, writing
 from permslip.hosting.schema import LOWEST_STORED_LEVEL, LedgerTables
 from permslip.merkle import Coordinate, HashReader, consistency_proof, inclusion_proof, node_hash
 from permslip.quantities import Position
+from permslip.tiles import Tile, tile_bytes
 
 __all__ = ["Head", "Leaf", "LedgerReader", "SliceEntry", "SqlHashes", "read_head"]
 
@@ -200,6 +201,15 @@ class LedgerReader:
         """
         with reading(self._engine) as connection:
             return consistency_proof(SqlHashes(connection, self._tables), old_size, new_size)
+
+    def tile(self, tile: Tile) -> bytes:
+        """A hash tile's content (:mod:`permslip.tiles`).
+
+        Raises:
+            ProofError: the ledger is shorter.
+        """
+        with reading(self._engine) as connection:
+            return tile_bytes(SqlHashes(connection, self._tables), tile)
 
     def slice_entries(self, node: bytes, handle: bytes, after_seq: int = 0, limit: int = 500) -> list[SliceEntry]:
         """Entries of one slice with numbers above ``after_seq``, ascending, at most ``limit`` of them.

@@ -26,9 +26,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    make_wsgi_app,
+    start_http_server,
+)
 
 from permslip.errors import ConfigurationError
+from permslip.hosting.tile_serving import TilePages
 
 __all__ = ["Metrics", "exposed"]
 
@@ -79,13 +88,14 @@ class Metrics:
 
 
 @contextmanager
-def exposed(metrics: Metrics, host: str, port: int) -> Iterator[int]:
+def exposed(metrics: Metrics, host: str, port: int, *, pages: TilePages | None = None) -> Iterator[int]:
     """Serve the metrics over HTTP while the block runs.
 
     Args:
         metrics: what is served.
         host: address to listen on; loopback unless the configuration says otherwise.
         port: port, or 0 for any.
+        pages: a ledger's checkpoint and tiles, served beside them.
 
     Yields:
         the port.
@@ -101,6 +111,8 @@ def exposed(metrics: Metrics, host: str, port: int) -> Iterator[int]:
             key="metrics",
             remedy="Name an address of this machine and a free port.",
         ) from error
+    if pages is not None:
+        server.set_app(pages.before(make_wsgi_app(metrics.registry)))
     try:
         yield server.server_port
     finally:

@@ -28,6 +28,7 @@ from permslip._pb.permslip.v1 import (
 )
 from permslip.armor import read_statement, read_statements
 from permslip.checkpoints import VerifiedCheckpoint, open_checkpoint
+from permslip.demo.children import free_port
 from permslip.errors import ProofError
 from permslip.keys import PublicKey, did_text
 from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey
@@ -59,6 +60,7 @@ class ThreeWitnesses:
         try:
             self.schools = tuple(SchoolProcess(self.processes, name) for name in NAMES)
             self.witness_file = folder / "witnesses.txt"
+            self.site = f"127.0.0.1:{free_port()}"
             self.processes.command(
                 *("operator", "--federation", self.processes.federation),
                 *("--key", str(self.processes.broker_folder / "operator.key"), "witnesses"),
@@ -69,6 +71,7 @@ class ThreeWitnesses:
                 if pinned:
                     config.write(f'witness_set_file = "{self.witness_file}"\n')
                 config.write("[broker.ledger]\ncheckpoint_ms = 50\nnode_checkpoint_s = 0.3\n")
+                config.write(f'[broker.metrics]\nlisten = "{self.site}"\n')
             self.processes.start_broker()
             self.processes.admit(each.organization for each in self.schools)
             for each in self.schools:
