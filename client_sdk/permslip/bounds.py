@@ -23,9 +23,9 @@ import re
 from collections.abc import Callable
 from datetime import date
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 
 from permslip._pb.permslip.v1 import rules_pb2
@@ -33,7 +33,10 @@ from permslip.errors import MalformedError
 
 __all__ = ["check_bounds", "check_strictly"]
 
-_Check = Callable[[Any, str], None]
+# Checks a value; told where it stands and what it is called, for the message.
+_Check = Callable[[Any, str, str], None]
+_WholeCheck = Callable[[Any, str], None]
+_MessageCheck = Callable[[Any, str], None]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9.-]*\Z")
 _SECTION: Final = re.compile(r"[a-z_]+(\.[a-z_]+)*\Z")
@@ -65,52 +68,88 @@ def check_bounds(message: Message, field: str) -> None:
     _compiled(message.DESCRIPTOR, False)(message, field)
 
 
+class _Field(NamedTuple):
+    """One field's check.
+
+    Attributes:
+        name: the field's.
+        length: exact length of its bytes; 0 for any.
+        value: checks a value that is there.
+        required: whether it must be there.
+        whole: checks the field of a message instead of its value; nothing else counts then.
+    """
+
+    name: str
+    length: int
+    value: _Check | None
+    required: bool
+    whole: _WholeCheck | None
+
+
 @cache
-def _compiled(descriptor: Descriptor, strict: bool) -> _Check:
-    checks = [one for field in descriptor.fields if (one := _field_check(field, strict)) is not None]
-    choices = [oneof.name for oneof in descriptor.oneofs] if strict else []
+def _compiled(descriptor: Descriptor, strict: bool) -> _MessageCheck:
+    # Every statement and every leaf goes through here: one loop, and no path is written before something is wrong.
+    fields = [one for field in descriptor.fields if (one := _field(field, strict)) is not None]
+    choices = [_choice(oneof, strict) for oneof in descriptor.oneofs]
 
     def check(message: Any, path: str) -> None:
-        for one in checks:
-            one(message, path)
+        for name, length, value, required, whole in fields:
+            if whole is not None:
+                whole(message, path)
+                continue
+            given = getattr(message, name)
+            if not given:
+                if required:
+                    raise MalformedError("is required.", field=f"{path}.{name}", remedy="Set it and sign again.")
+            elif length:
+                if len(given) != length:
+                    raise MalformedError(f"expected {length} bytes, got {len(given)}.", field=f"{path}.{name}")
+            elif value is not None:
+                value(given, path, name)
         for choice in choices:
-            if message.WhichOneof(choice) is None:
-                raise MalformedError(f"expected one {choice}, got none.", field=path)
+            choice(message, path)
 
     return check
 
 
-def _field_check(field: FieldDescriptor, strict: bool) -> _Check | None:
+def _choice(oneof: OneofDescriptor, strict: bool) -> _WholeCheck:
+    """Checks which of its fields is there, and that one."""
+    name = oneof.name
+    messages = {field.name: field.message_type for field in oneof.fields if field.message_type is not None}
+
+    def check(message: Any, path: str) -> None:
+        chosen = message.WhichOneof(name)
+        if chosen is None:
+            if strict:
+                raise MalformedError(f"expected one {name}, got none.", field=path)
+            return
+        descriptor = messages.get(chosen)
+        if descriptor is not None:
+            # Looked up late: messages may contain one another.
+            _compiled(descriptor, strict)(getattr(message, chosen), f"{path}.{chosen}")
+
+    return check
+
+
+def _field(field: FieldDescriptor, strict: bool) -> _Field | None:
     rule = field.GetOptions().Extensions[rules_pb2.rule]
     if field.is_repeated:
-        return _repeated_check(field, rule, strict)
+        return _Field(field.name, 0, None, False, _repeated_check(field, rule, strict))
     if field.message_type is not None:
-        return _message_check(field, rule, strict)
-    return _scalar_check(field, rule, strict)
-
-
-def _scalar_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) -> _Check | None:
+        if field.containing_oneof is not None:
+            return None
+        return _Field(field.name, 0, None, False, _message_check(field, rule, strict))
     value = _value_check(field, rule, strict)
     if value is None and not strict:
         return None
-    name = field.name
     may_be_absent = rule.optional or field.containing_oneof is not None or field.type == FieldDescriptor.TYPE_BOOL
-    required = strict and not may_be_absent
-
-    def check(message: Any, path: str) -> None:
-        given = getattr(message, name)
-        if given:
-            if value is not None:
-                value(given, f"{path}.{name}")
-        elif required:
-            raise MalformedError("is required.", field=f"{path}.{name}", remedy="Set it and sign again.")
-
-    return check
+    length = rule.len if field.type == FieldDescriptor.TYPE_BYTES else 0
+    return _Field(field.name, length, value, strict and not may_be_absent, None)
 
 
-def _message_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) -> _Check:
+def _message_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) -> _WholeCheck:
     name, descriptor = field.name, field.message_type
-    required = strict and not rule.optional and field.containing_oneof is None
+    required = strict and not rule.optional
 
     def check(message: Any, path: str) -> None:
         if message.HasField(name):
@@ -122,7 +161,7 @@ def _message_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) -
     return check
 
 
-def _repeated_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) -> _Check:
+def _repeated_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) -> _WholeCheck:
     name, descriptor, most = field.name, field.message_type, rule.max_items
     value = None if descriptor is not None else _value_check(field, rule, strict)
     required = strict and not rule.optional
@@ -144,7 +183,7 @@ def _repeated_check(field: FieldDescriptor, rule: rules_pb2.Rule, strict: bool) 
         previous = None
         for number, element in enumerate(given):
             if value is not None:
-                value(element, f"{path}.{name}[{number}]")
+                value(element, path, f"{name}[{number}]")
             if rule.ascending:
                 key = element.encode() if isinstance(element, str) else element
                 if previous is not None and key <= previous:
@@ -173,13 +212,13 @@ def _bytes_check(rule: rules_pb2.Rule) -> _Check | None:
     if not exact and not most:
         return None
 
-    def check_exact(given: bytes, path: str) -> None:
+    def check_exact(given: bytes, path: str, name: str) -> None:
         if len(given) != exact:
-            raise MalformedError(f"expected {exact} bytes, got {len(given)}.", field=path)
+            raise MalformedError(f"expected {exact} bytes, got {len(given)}.", field=f"{path}.{name}")
 
-    def check_most(given: bytes, path: str) -> None:
+    def check_most(given: bytes, path: str, name: str) -> None:
         if len(given) > most:
-            raise MalformedError(f"expected at most {most} bytes, got {len(given)}.", field=path)
+            raise MalformedError(f"expected at most {most} bytes, got {len(given)}.", field=f"{path}.{name}")
 
     return check_exact if exact else check_most
 
@@ -190,11 +229,11 @@ def _string_check(rule: rules_pb2.Rule) -> _Check | None:
     if not most and form is None:
         return None
 
-    def check(given: str, path: str) -> None:
+    def check(given: str, path: str, name: str) -> None:
         if most and len(given.encode()) > most:
-            raise MalformedError(f"expected at most {most} bytes of text.", field=path)
+            raise MalformedError(f"expected at most {most} bytes of text.", field=f"{path}.{name}")
         if form is not None:
-            form(given, path)
+            form(given, path, name)
 
     return check
 
@@ -202,9 +241,9 @@ def _string_check(rule: rules_pb2.Rule) -> _Check | None:
 def _integer_check(rule: rules_pb2.Rule) -> _Check:
     most = rule.max or 2**63 - 1
 
-    def check(given: int, path: str) -> None:
+    def check(given: int, path: str, name: str) -> None:
         if not 0 <= given <= most:
-            raise MalformedError(f"expected 0 to {most}, got {given}.", field=path)
+            raise MalformedError(f"expected 0 to {most}, got {given}.", field=f"{path}.{name}")
 
     return check
 
@@ -212,40 +251,44 @@ def _integer_check(rule: rules_pb2.Rule) -> _Check:
 def _enum_check(enum: EnumDescriptor) -> _Check:
     known = frozenset(number for number in enum.values_by_number if number)
 
-    def check(given: int, path: str) -> None:
+    def check(given: int, path: str, name: str) -> None:
         if given not in known:
-            raise MalformedError(f"{given} is not a known value.", field=path, remedy="Is this software up to date?")
+            raise MalformedError(
+                f"{given} is not a known value.", field=f"{path}.{name}", remedy="Is this software up to date?"
+            )
 
     return check
 
 
-def _name(given: str, path: str) -> None:
+def _name(given: str, path: str, name: str) -> None:
     if not _NAME.match(given):
-        raise MalformedError("expected lower-case letters, digits, '-' and '.'.", field=path)
+        raise MalformedError("expected lower-case letters, digits, '-' and '.'.", field=f"{path}.{name}")
 
 
-def _section(given: str, path: str) -> None:
+def _section(given: str, path: str, name: str) -> None:
     if not _SECTION.match(given):
-        raise MalformedError("expected a section path such as 'transcript.grades'.", field=path)
+        raise MalformedError("expected a section path such as 'transcript.grades'.", field=f"{path}.{name}")
 
 
-def _line(given: str, path: str) -> None:
+def _line(given: str, path: str, name: str) -> None:
     if _NOT_IN_LINE.search(given) or _BLANK_AT_END.search(given):
-        raise MalformedError("expected one line without control characters or blanks at its ends.", field=path)
+        raise MalformedError(
+            "expected one line without control characters or blanks at its ends.", field=f"{path}.{name}"
+        )
 
 
-def _text(given: str, path: str) -> None:
+def _text(given: str, path: str, name: str) -> None:
     if _NOT_IN_TEXT.search(given):
-        raise MalformedError("expected text without control characters.", field=path)
+        raise MalformedError("expected text without control characters.", field=f"{path}.{name}")
 
 
-def _date(given: str, path: str) -> None:
+def _date(given: str, path: str, name: str) -> None:
     try:
         if not _DATE.match(given):
             raise ValueError
         date.fromisoformat(given)
     except ValueError:
-        raise MalformedError("expected a day as YYYY-MM-DD.", field=path) from None
+        raise MalformedError("expected a day as YYYY-MM-DD.", field=f"{path}.{name}") from None
 
 
 _FORMS: Final[dict[int, _Check]] = {

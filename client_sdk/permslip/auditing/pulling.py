@@ -30,7 +30,7 @@ from permslip.merkle import HASH_BYTES, Frontier, leaf_hash
 
 __all__ = ["LedgerEndedError", "frontier_of", "pull"]
 
-_KEPT_AT_ONCE: Final = 4 << 20
+_KEPT_AT_ONCE: Final = 16 << 20
 
 
 class LedgerEndedError(Exception):
