@@ -56,15 +56,20 @@ class Reader:
         folder: where the page is read.
         ports: the free port for each that pages name; gets those that are missing.
         more: the environment, beside what every shell has.
+        program: one more that the page's reader has installed.
     """
 
-    def __init__(self, folder: Path, ports: dict[str, int], more: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, ports: dict[str, int], more: dict[str, str] | None = None, *, program: Path | None = None
+    ) -> None:
         self.folder, self._ports = folder, ports
         tools = folder.parent / "tools"
         tools.mkdir(exist_ok=True)
         if shutil.which("curl") is None:
             (tools / "curl").write_text(_CURL.format(python=sys.executable), "utf-8")
             (tools / "curl").chmod(0o755)
+        if program is not None:
+            (tools / program.name).symlink_to(program)
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}:{tools}:{os.environ['PATH']}",
             "HOME": str(folder),

@@ -1,4 +1,4 @@
-"""The reference pages of what an operator types and writes: commands and settings, made from the code.
+"""The reference pages of what people type, write and are told: commands, settings, findings; made from the code.
 
 Run ``python -m tests.docs.reference_pages`` to write them; a test compares them with the code.
 """
@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 import click
 
+from permslip.auditing.codes import Code
 from permslip.client.settings import KEYS
 from permslip.hosting.configuration import environment_name
 from permslip_broker.configuration import BrokerSettings
@@ -23,7 +24,7 @@ from permslip_node.configuration import NodeSettings
 from tests.docs.command_tree import NamedCommand, command_tree, help_of
 from tests.docs.pages import ROOT
 
-__all__ = ["PAGES", "cli_page", "configuration_page"]
+__all__ = ["PAGES", "cli_page", "configuration_page", "findings_page"]
 
 _REFERENCE: Final = ROOT / "docs" / "reference"
 
@@ -70,6 +71,17 @@ directory. Every key may be left out. Paths are relative to the file. `permslip 
 with four keys; `permslip node init --join` reads it.
 
 | key | environment | means |
+| --- | --- | --- |
+"""
+
+_FINDINGS: Final = """\
+# Findings
+
+Every code that `permslip audit` can report: what it means, and what to do. This page is made from the codes themselves.
+[Auditing](../auditing.md) says how they come about. A finding is a *fault*, a *warning* or a *note*; a fault alone makes
+the exit code 1.
+
+| code | means | what to do |
 | --- | --- | --- |
 """
 
@@ -134,6 +146,12 @@ def _option(option: click.Option, command: click.Command) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def findings_page() -> str:
+    """``docs/reference/findings.md``."""
+    lines = [f"| `{each}` | {_cell(each.meaning)} | {_cell(each.remedy)} |" for each in Code]
+    return _FINDINGS + "\n".join(lines) + "\n"
 
 
 def configuration_page() -> str:
@@ -217,6 +235,7 @@ def _number(value: float) -> str:
 PAGES: Final[dict[Path, Callable[[], str]]] = {
     _REFERENCE / "cli.md": cli_page,
     _REFERENCE / "configuration.md": configuration_page,
+    _REFERENCE / "findings.md": findings_page,
 }
 
 

@@ -19,6 +19,7 @@ from permslip.demo.children import free_port
 from tests.docs.pages import ROOT, blocks, pages
 from tests.docs.reader import Reader
 from tests.docs.sketches import SKETCHES
+from tests.thirdparty.programs import install_aics
 
 # A page is dozens of commands, each a process of its own.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -41,7 +42,9 @@ class Start(Enum):
 
 # Each page with something to type, and where it begins.
 PAGES: dict[str, Start] = {
+    "docs/auditing.md": Start.RUNNING,
     "docs/how-to/run-a-federation.md": Start.CERTIFICATES,
+    "docs/how-to/name-witnesses.md": Start.RUNNING,
     "docs/how-to/add-a-school.md": Start.RUNNING,
     "docs/how-to/be-a-provider.md": Start.RUNNING,
     "docs/how-to/for-parents.md": Start.RUNNING,
@@ -51,6 +54,9 @@ PAGES: dict[str, Start] = {
     "docs/reference/sdk.md": Start.RUNNING,
 }
 
+
+# Tools of others that a page uses; each is installed for it.
+TOOLS: dict[str, Callable[[Path], Path]] = {"docs/auditing.md": lambda folder: install_aics(folder).program}
 
 # Typed by a test of its own.
 ELSEWHERE = {"docs/tutorial.md": "tests/e2e/demo/test_tutorial.py"}
@@ -128,7 +134,8 @@ def test_a_page_can_be_typed_as_it_stands(
         folder, ports = tmp_path / "page", {}
         folder.mkdir()
 
-    with Reader(folder, ports) as reader:
+    program = TOOLS[name](tmp_path) if name in TOOLS else None
+    with Reader(folder, ports, program=program) as reader:
         for each in _SERVERS if start is Start.RUNNING else ():
             reader.type(each)
         reader.read(ROOT / name, SKETCHES.get(name))
