@@ -165,6 +165,14 @@ def test_consents_of_different_persons_with_one_reference_are_not() -> None:
         choose([view(1, "transcript"), view(2, "voice", signers=(FATHER,))], "learner-17")
 
 
+def test_dead_consents_of_another_person_do_not_hide_the_living_one_about_the_same_slice() -> None:
+    gone = [view(1, "transcript", status=GrantStatus.AUTHORITY_ENDED), view(2, "voice", signers=(FATHER,))]
+
+    assert [each.id[-1] for each in choose(gone, "learner-17")] == [2]
+    with pytest.raises(MalformedError, match="different persons"):
+        choose([gone[0], view(2, "voice", signers=(FATHER,), node=b"m" * 32)], "learner-17")
+
+
 def test_consents_that_one_person_signed_alone_and_with_another_are_one_learner() -> None:
     views = [view(1, "transcript"), view(2, "voice", signers=(PARENT, FATHER))]
 

@@ -3,7 +3,8 @@
 Rules:
 
 - One learner at a time: grants that carry the same reference are taken for one learner only if one person signed all of
-  them, because a reference is only what somebody wrote. Else the caller names the consents.
+  them, because a reference is only what somebody wrote. Else the caller names the consents. A dead grant beside a live
+  one about the same slice does not count: who came of age writes the reference that her mother's grants had.
 - For each slice every leaf is asked of one grant: the newest live one that covers it, failing that the newest live one,
   failing that the newest of all, so that the answer says why it is denied. Nothing is asked twice.
 - Without sections, everything that is not sensitive is asked for, and the sensitive leaves that the grants name.
@@ -89,6 +90,8 @@ def choose(known: Iterable[GrantView], selector: Selector) -> tuple[GrantView, .
     found = tuple(each for each in known if each.reference == selector)
     if not found or not selector:
         raise _unknown(repr(selector))
+    alive = {_place(each) for each in found if each.status.is_live}
+    found = tuple(each for each in found if each.status.is_live or _place(each) not in alive)
     if not set.intersection(*(set(each.signed.payload.granted_by) for each in found)):
         raise MalformedError(
             f"{selector!r} stands in consents that different persons signed; it may mean different learners.",
@@ -120,7 +123,7 @@ def plan(
     """
     by_slice: dict[tuple[bytes, bytes], list[GrantView]] = {}
     for view in views:
-        by_slice.setdefault((view.slice.node, view.slice.handle), []).append(view)
+        by_slice.setdefault(_place(view), []).append(view)
     asks = []
     for grants in by_slice.values():
         newest = sorted(grants, key=lambda view: (view.status.is_live, view.signed.payload.created_at), reverse=True)
@@ -165,6 +168,10 @@ def _assigned(candidates: Sequence[GrantView], leaves: Iterable[str]) -> list[tu
         holder = next((view for view in candidates if view.covers(leaf)), candidates[0])
         share.setdefault(holder.id, []).append(leaf)
     return [(view, tuple(share[view.id])) for view in candidates if view.id in share]
+
+
+def _place(view: GrantView) -> tuple[bytes, bytes]:
+    return view.slice.node, view.slice.handle
 
 
 def _id_in(text: str) -> bytes:
