@@ -1,5 +1,5 @@
 """What a node's operator does by hand, beside the running node or while it is down: suspend, reinstate, set a quorum
-rule, hide guardians from one another, take a revocation that a parent brought on paper.
+rule, hide guardians from one another, say when a learner comes of age, take a revocation that a parent brought.
 
 Each is an entry of the node's own ledger, made by this process in the same database. A running node notices it within
 ``notice_ms``, stops what must stop, and tells the brokers; :meth:`Office.noticed` waits for that. While no node runs,
@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -38,6 +39,7 @@ from permslip_node.configuration import NodeSettings
 from permslip_node.endorsing import Endorser
 from permslip_node.identity import Identity, load_identity
 from permslip_node.instance import is_running, noticed
+from permslip_node.majority import Majorities, NewDay, day_millis
 from permslip_node.pushes import Pushes
 from permslip_node.recording import Recording
 from permslip_node.roster import (
@@ -94,6 +96,7 @@ class Office:
         facts = FactStore(engine, schema.FACTS, schema.LEDGER)
         self._recording = Recording(engine, ledger, facts, brokers)
         self._endorser = Endorser(identity, engine, self._recording, default_rule=default_rule, clock=clock)
+        self._majorities = Majorities(identity.root, engine, self._recording, self._endorser, clock=clock)
         self._pushes = Pushes(identity, engine, self._recording, _nothing_runs_here, clock=clock)
 
     async def suspend(self, native_id: str, person_id: str) -> Done:
@@ -147,6 +150,22 @@ class Office:
             set_visibility(connection, handle, visible=visible)
         recorded = await self._endorser.review(handle)
         return Done(self._ledger.read_head().size, len(recorded))
+
+    async def majority(self, native_id: str, day: date | None) -> Done:
+        """Say on which day a learner comes of age; None takes back what was said, and the next import says it.
+
+        A day that has come ends at once what her guardians signed. One that is taken back gives authority back, and
+        revives nothing.
+
+        Raises:
+            RefusedError: there is no such learner.
+        """
+        new = NewDay(day_millis(day), by_hand=True) if day is not None else NewDay(0, by_hand=False)
+        recorded = await self._majorities.settle(self._learner(native_id), new)
+        if not recorded:
+            return Done(0)
+        changes = sum(1 for each in recorded if each.draft.event == "authority_changed")
+        return Done(max(each.position for each in recorded) + 1, len(recorded) - changes)
 
     async def revoke(self, envelope: pb.Envelope) -> tuple[Signed[pb.Acknowledgement], Done]:
         """Take a revocation that was brought by hand; it is in force when this returns.

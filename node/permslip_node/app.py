@@ -37,6 +37,7 @@ from permslip_node.endorsing import Endorser
 from permslip_node.identity import Identity, load_identity
 from permslip_node.instance import claim, note_noticed
 from permslip_node.ledger_answers import LedgerAnswers
+from permslip_node.majority import Majorities
 from permslip_node.pushes import Pushes
 from permslip_node.recording import Recording
 from permslip_node.records_store import RecordsStore
@@ -139,6 +140,7 @@ class RunningNode:
         )
         self.pushes = Pushes(identity, engine, self.recording, self._stop, clock=clock)
         self.endorser = Endorser(identity, engine, self.recording, default_rule=settings.quorum, clock=clock)
+        self.majorities = Majorities(identity.root, engine, self.recording, self.endorser, clock=clock)
         self.rotation = Rotation(identity, self.recording, self.endorser, clock=clock)
         self.slips = Slips(
             identity,
@@ -204,6 +206,16 @@ class RunningNode:
             await self._carefully("notice", self.notice())
             await asyncio.sleep(self.settings.timing.notice_ms / _SECOND_MS)
 
+    async def come_of_age(self) -> None:
+        """Let authority pass to the learners whose day has come."""
+        await self._carefully("majority", self._come_of_age())
+
+    async def keep_of_age(self) -> None:
+        """Let authority pass on the very day, again and again."""
+        while True:
+            await self.come_of_age()
+            await asyncio.sleep(self.settings.timing.notice_ms / _SECOND_MS)
+
     async def keep_true(self) -> None:
         """Renew endorsements that end soon, and erase secrets that are over, again and again."""
         while True:
@@ -221,6 +233,10 @@ class RunningNode:
         erased = await self.recording.aside(self.slips.erase_ended)
         if renewed or erased:
             _log.info("kept_true", endorsements_renewed=renewed, slips_erased=erased)
+
+    async def _come_of_age(self) -> None:
+        while await self.majorities.look():
+            pass
 
     async def _carefully(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         """Whatever fails now may succeed the next time."""
@@ -282,7 +298,9 @@ async def open_node(
             ledger_size=ledger.size,
             interrupted_answers=interrupted,
         )
-        tasks = [asyncio.ensure_future(node.keep_watch()), asyncio.ensure_future(node.keep_true())]
+        # Whoever came of age while the node was down: before anybody can ask.
+        await node.come_of_age()
+        tasks = [asyncio.ensure_future(each) for each in (node.keep_watch(), node.keep_true(), node.keep_of_age())]
         attached = [asyncio.ensure_future(each.keep()) for each in node.attachments]
         try:
             yield node

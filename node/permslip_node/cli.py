@@ -17,7 +17,7 @@ from permslip.clock import system_clock
 from permslip.keys import PublicKey
 from permslip_node.cli_erase import erase
 from permslip_node.cli_families import families, slip
-from permslip_node.cli_office import quorum, reinstate, revoke, suspend, visibility
+from permslip_node.cli_office import majority, quorum, reinstate, revoke, suspend, visibility
 from permslip_node.cli_sample import sample_district
 from permslip_node.cli_tiles import export_tiles
 from permslip_node.configuration import NodeSettings, load_settings
@@ -60,7 +60,7 @@ def node() -> None:
     """
 
 
-for each in (families, slip, suspend, reinstate, quorum, visibility, revoke, erase, sample_district):
+for each in (families, slip, suspend, reinstate, quorum, visibility, majority, revoke, erase, sample_district):
     node.add_command(each)
 node.add_command(export_tiles)
 
@@ -265,7 +265,7 @@ def _import(
 
     if school is not None and source != "edfi":
         raise click.UsageError("--school goes with --format edfi alone.")
-    sink = SqlSink(engine, clock=system_clock)
+    sink = SqlSink(engine, clock=system_clock, majority_age=settings.majority_age)
     if source == "lms":
         if len(paths) != 1 or not paths[0].is_dir():
             raise click.UsageError("--format lms takes one folder.")

@@ -1,4 +1,4 @@
-"""``permslip node suspend``, ``reinstate``, ``quorum``, ``visibility`` and ``revoke``: what the operator does by hand.
+"""``permslip node suspend``, ``reinstate``, ``quorum``, ``visibility``, ``majority``, ``revoke``: the operator's acts.
 
 All of them work beside the running node, which notices within a fraction of a second, and while it is down.
 """
@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from permslip_node.administration import Done, Office
     from permslip_node.configuration import NodeSettings
 
-__all__ = ["quorum", "reinstate", "revoke", "suspend", "visibility"]
+__all__ = ["majority", "quorum", "reinstate", "revoke", "suspend", "visibility"]
 
 _PATIENCE_S = 10.0
 
@@ -112,6 +113,33 @@ def visibility(learner: str, rule: str, config: Path | None, as_json: bool) -> N
         f"{learner}: guardians are {rule} from one another" if not visible else f"{learner}: guardians are {rule}",
         lambda office: office.visibility(learner, visible=visible),
     )
+
+
+@click.command()
+@click.argument("learner")
+@click.option("--on", "day", type=click.DateTime(formats=["%Y-%m-%d"]), help="The day, YYYY-MM-DD; from 00:00 UTC on.")
+@click.option(
+    "--forget", is_flag=True, help="Take back what was said here; imports say it again, where majority_age is set."
+)
+@_config
+@json_option
+@command_errors
+def majority(learner: str, day: datetime | None, forget: bool, config: Path | None, as_json: bool) -> None:
+    """Set the day on which LEARNER comes of age and decides alone.
+
+    On that day every consent that her guardians signed ends by itself. She signs new ones with her own key, which
+    «permslip node slip LEARNER self» links, before that day or after. A day in the past takes effect at once; a day
+    that is taken back gives her guardians their authority again, and revives no consent. What is set here stands,
+    whatever birth date an import brings.
+
+    Example: permslip node majority 604822 --on 2027-05-04 --config high/node.toml
+
+    Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but the running node has not noticed yet, 4 no such learner.
+    """
+    if (day is None) != forget:
+        raise click.UsageError("Give either --on YYYY-MM-DD or --forget.")
+    said = f"{learner} comes of age on {day:%Y-%m-%d}" if day is not None else f"{learner}: no day of majority is set"
+    _authority(config, as_json, said, lambda office: office.majority(learner, day.date() if day is not None else None))
 
 
 @click.command()

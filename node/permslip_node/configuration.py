@@ -173,6 +173,8 @@ class NodeSettings:
         root: did:key of the node's own root; where given, the certificate must be by it.
         broker_ca_file: PEM of the authority that signed the brokers' certificates; none: plaintext, loopback alone.
         quorum: the rule where a learner has none of her own: ``any`` guardian, or ``all`` of them.
+        majority_age: in years; where given, an import says by the birth date when a learner comes of age and decides
+            herself, but for those of whom ``permslip node majority`` has said it.
         origin: name of the node's ledger in checkpoints; ``<federation>/node/<root>`` unless given.
         passphrase_file: of a protected key file.
         ready_file: written once the node may answer for the first time: attached, caught up, with a fresh lease.
@@ -188,6 +190,7 @@ class NodeSettings:
     root: str | None = setting(None, check=_did_problem)
     broker_ca_file: Path | None = None
     quorum: Literal["any", "all"] = "any"
+    majority_age: int | None = setting(None, minimum=1, maximum=30)
     origin: str = ""
     passphrase_file: Path | None = None
     ready_file: Path | None = None

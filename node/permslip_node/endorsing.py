@@ -4,7 +4,8 @@ Rules:
 
 - Grant and endorsement are recorded in one transaction; what was judged by a roster that changed before the commit is
   judged again under the head's lock.
-- An endorsement lives for 30 days at most and is renewed 7 days before its end while it is still true.
+- An endorsement lives for 30 days at most and is renewed 7 days before its end while it is still true, and only where
+  it then lives longer: not in the last week before the learner comes of age.
 - One that an earlier key of this node signed is made anew when the broker asks for it, which believes the current key
   alone.
 - When authority changes, every living endorsement on that slice is judged again at once (:meth:`Endorser.review`): what
@@ -151,10 +152,13 @@ class Endorser:
         )
         with reading(self._engine) as connection:
             due = [row.grant_id for row in connection.execute(query)]
+        renewed = 0
         for start in range(0, len(due), _PAGE):
             found = map(self._recording.facts.capability, due[start : start + _PAGE])
-            await self.renew([each for each in found if each is not None])
-        return len(due)
+            ending = [each for each in found if each is not None and self._is_due(each)]
+            await self.renew(ending)
+            renewed += len(ending)
+        return renewed
 
     async def renew(self, capabilities: Sequence[Capability]) -> None:
         """Judge these again, and record what comes of it."""
@@ -167,11 +171,15 @@ class Endorser:
             return False
         if endorsement.payload.signer.key != self._identity.signer.key:
             return True
-        return (
-            endorsement.payload.verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
-            and endorsement.payload.valid_until < self._clock() + RENEW_BEFORE
-            and endorsement.payload.valid_until < capability.grant.payload.expires_at
-        )
+        said = endorsement.payload
+        if (
+            said.verdict != pb.ENDORSEMENT_VERDICT_ENDORSED
+            or said.valid_until >= self._clock() + RENEW_BEFORE
+            or said.valid_until >= capability.grant.payload.expires_at
+        ):
+            return False
+        judgement = self._judged_now(capability)
+        return judgement.verdict != said.verdict or judgement.valid_until > said.valid_until
 
     def _endorsed(self, handle: bytes) -> Iterator[Capability]:
         after, now = -1, self._clock()
@@ -188,15 +196,18 @@ class Endorser:
                     yield capability
 
     def _is_untrue(self, capability: Capability) -> bool:
-        endorsement = capability.endorsement
-        with reading(self._engine) as connection:
-            judgement = self._judge(connection, capability.grant, self._recording.facts, approved_before=True)
+        endorsement, judgement = capability.endorsement, self._judged_now(capability)
         revokers = [revoker_hash(capability.grant.id, key) for key in judgement.revokers]
         return (
             endorsement is None
             or judgement.verdict != endorsement.payload.verdict
             or sorted(revokers) != list(endorsement.payload.revokers)
+            or judgement.valid_until < endorsement.payload.valid_until
         )
+
+    def _judged_now(self, capability: Capability) -> Judgement:
+        with reading(self._engine) as connection:
+            return self._judge(connection, capability.grant, self._recording.facts, approved_before=True)
 
     def _refusal_without_record(self, grant: Signed[pb.Grant]) -> Signed[pb.Endorsement] | None:
         """The refusal of a grant that cannot even be recorded here."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, select
@@ -65,6 +66,7 @@ class FamilyLine:
         person, person_name, relation: likewise.
         keys: how many keys of hers are in use.
         suspended, removed: by the operator.
+        majority: day on which the learner comes of age, YYYY-MM-DD; empty when unknown.
     """
 
     learner: str
@@ -75,6 +77,7 @@ class FamilyLine:
     keys: int
     suspended: bool
     removed: bool
+    majority: str
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -140,6 +143,7 @@ def list_families(engine: Engine, learner: str | None = None) -> Iterator[Family
         select(
             one.native_id,
             one.display_name.label("learner_name"),
+            one.majority_at,
             family.person_id,
             person.display_name.label("person_name"),
             family.relation,
@@ -164,6 +168,7 @@ def list_families(engine: Engine, learner: str | None = None) -> Iterator[Family
                 keys=row.keys,
                 suspended=bool(row.suspended_at),
                 removed=bool(row.removed_at),
+                majority=_day(row.majority_at),
             )
 
 
@@ -172,6 +177,10 @@ def list_learners(engine: Engine) -> list[str]:
     one = schema.learner.c
     with reading(engine) as connection:
         return list(connection.execute(select(one.native_id).order_by(one.native_id)).scalars())
+
+
+def _day(millis: int) -> str:
+    return datetime.fromtimestamp(millis // 1_000, UTC).date().isoformat() if millis else ""
 
 
 def _count(connection: Connection, query: Any) -> int:

@@ -35,7 +35,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
 
 from permslip.hosting.facts_schema import fact_tables
 from permslip.hosting.schema import ledger_tables
@@ -95,7 +107,14 @@ learner: Final = Table(
     Column("guardians_visible", Boolean, nullable=False, server_default="1"),
     # UTC milliseconds; 0 is unknown.
     _number("majority_at"),
+    # When to look whether authority has passed; NULL: it need not be looked at.
+    Column("majority_due", _INT64),
+    # The operator's word, which no import changes.
+    Column("majority_by_hand", Boolean, nullable=False, server_default=false()),
+    # The ledger says that authority has passed to the learner.
+    Column("majority_in_force", Boolean, nullable=False, server_default=false()),
     _number("created_at"),
+    Index("learner_majority", "majority_due"),
 )
 
 person: Final = Table(

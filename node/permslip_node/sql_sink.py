@@ -13,7 +13,8 @@ Rules:
 - The sink sets ``record_id``, ``recorded_at``, ``version`` and ``supersedes``; the stored bytes are the deterministic
   serialization of the record, and ``supersedes`` is SHA-256 of the previous version's.
 - «The same» is decided by a digest of the importer's content, so that a repeated import decodes nothing.
-- Suspensions, quorum rules and linked keys are the operator's and the families'; no import touches them.
+- Suspensions, quorum rules and linked keys are the operator's and the families'; no import touches them. The
+  day of majority follows from the birth date where a ``majority_age`` is configured and the operator set no day.
 
 Example::
 
@@ -41,6 +42,7 @@ from permslip.hosting.rows import RowInsert, statement
 from permslip.quantities import HANDLE_BYTES, Handle
 from permslip_node import schema
 from permslip_node.importing.sink import ImportedGuardian, ImportedName, ImportedRecord, PutCounts
+from permslip_node.majority import majority_of
 from permslip_node.packing import pack, split
 
 __all__ = ["SqlSink"]
@@ -60,10 +62,12 @@ class SqlSink:
     Args:
         engine: the node's database, migrated.
         clock: UTC milliseconds now.
+        majority_age: in years, at which learners decide themselves; None: imports say nothing of it.
     """
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], int], majority_age: int | None = None) -> None:
         self._engine = engine
+        self._majority_age = majority_age
         self._clock = clock
         with engine.connect() as connection:
             learners = connection.execute(select(schema.learner.c.native_id, schema.learner.c.handle))
@@ -155,7 +159,9 @@ class SqlSink:
         counts = [0, 0, 0]
         handles = [self.learner(name.native_learner_id) for name in names]
         with self._storing() as cursor:
-            for handle, (_, display_name) in zip(handles, names, strict=True):
+            for handle, (_, display_name, birth_date) in zip(handles, names, strict=True):
+                if self._majority_age is not None and (at := majority_of(birth_date, self._majority_age)):
+                    self._set_majority(cursor, handle, at)
                 cursor.execute(self._sql("SELECT display_name FROM learner WHERE handle = ?"), (handle,))
                 before = cursor.fetchone()[0]
                 if before != display_name:
@@ -180,6 +186,16 @@ class SqlSink:
         """See :meth:`RecordSink.finish`."""
         with self._storing() as cursor:
             cursor.execute(self._sql("DELETE FROM import_run WHERE run = ?"), (run,))
+
+    def _set_majority(self, cursor: Any, handle: Handle, at: int) -> None:
+        """The running node looks when the day comes; at once where authority passed by another day already."""
+        cursor.execute(
+            self._sql(
+                "UPDATE learner SET majority_at = ?, majority_due = CASE WHEN majority_in_force THEN ? ELSE ? END"
+                " WHERE handle = ? AND NOT majority_by_hand AND majority_at <> ?"
+            ),
+            (at, self._clock(), at, handle, at),
+        )
 
     @contextmanager
     def _storing(self) -> Iterator[Any]:

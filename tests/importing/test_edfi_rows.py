@@ -180,6 +180,12 @@ def test_a_link_carries_custody_and_contact_verbatim(write_edfi: WriteEdFi, sink
     assert sink.names["1"].display_name == "Ada Byron"
 
 
+def test_a_learners_birth_date_goes_with_her_name(write_edfi: WriteEdFi, sink: MemorySink) -> None:
+    born = "<BirthData><BirthDate>2008-02-29</BirthDate></BirthData>"
+    import_edfi([write_edfi("Student", student("1", born) + student("2"))], sink)
+    assert {each.native_learner_id: each.birth_date for each in sink.names.values()} == {"1": "2008-02-29", "2": ""}
+
+
 @pytest.mark.parametrize(
     ("row", "field"),
     [

@@ -68,7 +68,8 @@ def name_of(row: Row) -> ImportedName:
         MalformedError: a part of the name cannot be printed on one line.
     """
     parts = (_line(row.values, f"Name/{name}") for name in ("FirstName", "LastSurname", "GenerationCodeSuffix"))
-    return ImportedName(row.values["StudentUniqueStateId"], " ".join(filter(None, parts)))
+    born = row.values.get("BirthData/BirthDate", "")
+    return ImportedName(row.values["StudentUniqueStateId"], " ".join(filter(None, parts)), born)
 
 
 def _line(values: dict[str, str], path: str) -> str:

@@ -99,10 +99,12 @@ class ImportedGuardian(NamedTuple):
 
 
 class ImportedName(NamedTuple):
-    """What an operator calls a learner, to print slips and to find her."""
+    """What an operator calls a learner, to print slips and to find her, and when she was born."""
 
     native_learner_id: str
     display_name: str
+    # YYYY-MM-DD, or empty when the source does not say. Only to know when she comes of age.
+    birth_date: str = ""
 
 
 class PutCounts(NamedTuple):

@@ -265,18 +265,3 @@ async def test_endorsement_that_ends_soon_is_renewed_while_true(world: World) ->
         await world.broker.until(lambda: len(world.broker.endorsements_of(grant.id)) == 2)
         renewed = world.broker.endorsements_of(grant.id)[-1].payload
         assert renewed.valid_until > first.valid_until + 20 * DAY
-
-
-async def test_majority_ends_what_guardians_signed_by_itself(world: World) -> None:
-    ada = world.school.learner("604822", grades=1)
-    async with world.attached() as (running, node):
-        mother = await world.school.link(node, "604822")
-        with running.engine.begin() as connection:
-            connection.execute(schema.learner.update().values(majority_at=world.clock() + 10 * DAY))
-        grant = world.grant(mother, handle=ada)
-        endorsement = await node.endorse(grant)
-        assert endorsement.valid_until <= world.clock() + 10 * DAY
-        world.clock.offset = 10 * DAY
-        assert (await node.ask(world.query(grant))).reason == Reason.ENDORSEMENT_EXPIRED
-        assert await running.endorser.renew_due() == 1
-        assert (await node.ask(world.query(grant))).reason == Reason.AUTHORITY_ENDED
