@@ -77,9 +77,9 @@ with four keys; `permslip node init --join` reads it.
 _FINDINGS: Final = """\
 # Findings
 
-Every code that `permslip audit` can report: what it means, and what to do. This page is made from the codes themselves.
-[Auditing](../auditing.md) says how they come about. A finding is a *fault*, a *warning* or a *note*; a fault alone makes
-the exit code 1.
+Every code that `permslip audit` can report: what it means, and what to do. This page is made from the codes.
+[Auditing](../auditing.md) says how they come about. A finding is a *fault*, a *warning* or a *note*; a fault alone
+makes the exit code 1.
 
 | code | means | what to do |
 | --- | --- | --- |
