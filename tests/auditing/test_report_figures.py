@@ -44,6 +44,19 @@ def test_refusals_are_told_apart_by_who_refused(made: HandMade) -> None:
     assert (totals.answered, totals.refused_by_broker, totals.refused_by_schools) == (1, 1, 2)
 
 
+def test_an_answer_that_a_school_refused_is_no_answer_that_was_cut_short(made: HandMade) -> None:
+    made.access("refused", school="USES_EXHAUSTED")
+    made.add(1, "access_answered", query_id=some_id("query", "refused"), reason="USES_EXHAUSTED")
+    made.access("away", school=None)
+    made.add(1, "access_answered", query_id=some_id("query", "away"), reason="UNREACHABLE")
+    made.access("whole")
+    made.add(1, "access_answered", query_id=some_id("query", "whole"), reason="ALLOWED")
+
+    totals = figures(made).totals()
+
+    assert (totals.refused_by_schools, totals.cut_short) == (1, 1)
+
+
 def test_an_access_that_only_the_schools_ledger_shows_counts(made: HandMade) -> None:
     made.add(2, "access_decided", query_id=some_id(1), reason="ALLOWED", decided_at=START)
 

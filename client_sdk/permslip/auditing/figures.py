@@ -154,7 +154,9 @@ class Figures:
             " FROM report_access"
         )
         (cut,) = self._row(
-            "SELECT count(*) FROM entry WHERE ledger = 1 AND event = 'access_answered' AND reason <> 'ALLOWED'"
+            "SELECT count(*) FROM entry a WHERE ledger = 1 AND event = 'access_answered' AND reason <> 'ALLOWED'"
+            " AND NOT EXISTS (SELECT 1 FROM entry n WHERE n.query_id = a.query_id AND n.event = 'access_decided'"
+            " AND n.reason <> 'ALLOWED')"
         )
         (turned,) = self._row("SELECT count(*) FROM entry WHERE event = 'request_refused'")
         return Totals(
