@@ -39,12 +39,11 @@ from permslip.checkpoints import Checkpoint
 from permslip.client.auditing import AsyncAuditorClient, LedgerCheckpoint
 from permslip.errors import (
     ConfigurationError,
+    KeyRejectedError,
     MalformedError,
     PermslipError,
     ProofError,
-    RefusedError,
     SignatureError,
-    UnavailableError,
 )
 from permslip.keys import PublicKey, did_text
 from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey
@@ -121,7 +120,7 @@ class Fetch:
                     await self._visit_ledger(root, kind, name, found)
                 except LedgerEndedError as ended:
                     found.add(ended.code, ended.message, ledger=ended.ledger, position=ended.position)
-                except (UnavailableError, RefusedError) as error:
+                except PermslipError as error:
                     found.add(Code.LEDGER_UNREACHED, f"{name}: {error}", severity="warning", root=root)
                     found.leave_unchecked(f"{name}: {error}")
                     found.count("unreached")
@@ -179,6 +178,8 @@ class Fetch:
             return await self._client.checkpoint(root)
         except SignatureError as error:
             raise LedgerEndedError(Code.CHECKPOINT_SIGNATURE, f"{did_text(root)}: {error.message}") from error
+        except KeyRejectedError as error:
+            raise LedgerEndedError(Code.CHECKPOINT_KEY, f"{did_text(root)}: {error.message}") from error
         except (MalformedError, ProofError) as error:
             raise LedgerEndedError(Code.CHECKPOINT_MALFORMED, f"{did_text(root)}: {error.message}") from error
 
