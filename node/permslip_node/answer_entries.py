@@ -9,13 +9,13 @@ Example::
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
 from sqlalchemy import Connection
 
+from permslip import dsse
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.errors import PermslipError
 from permslip.hosting.drafts import Draft, Recorded
@@ -25,6 +25,7 @@ from permslip.quantities import Position
 from permslip.reasons import Reason
 from permslip_node.open_answers import OpenAnswer
 from permslip_node.recording import Recording
+from permslip_node.refusal_budget import RefusalBudget
 from permslip_node.uses import close_answer
 
 __all__ = ["AnswerEntries"]
@@ -34,9 +35,6 @@ _log = get_log(__name__)
 # They ride on the next decision's commit, and wait for one so many seconds at most: a flush of the disk for each would
 # be taken from the answers themselves.
 SOON: Final = 0.05
-
-# A broker that sends rubbish must not fill the disk with entries about it.
-_REFUSALS_PER_SECOND: Final = 20
 
 
 class AnswerEntries:
@@ -53,7 +51,8 @@ class AnswerEntries:
         self._gathered: list[tuple[Draft, bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._broken_off: set[bytes] = set()
-        self._second, self._refusals = 0.0, 0
+        self.refusals = RefusalBudget("queries")
+        """Shared by whatever is refused of what a broker may have made up or repeated."""
 
     def answered(self, answer: OpenAnswer, reason: Reason) -> None:
         """What became of an allowed query."""
@@ -102,12 +101,10 @@ class AnswerEntries:
 
     def refused_request(self, envelope: pb.Envelope, error: PermslipError) -> None:
         """A query that could not even be decided."""
-        now = time.monotonic()
-        if now - self._second >= 1:
-            self._second, self._refusals = now, 0
-        self._refusals += 1
-        if self._refusals > _REFUSALS_PER_SECOND:
+        if not self.refusals.may_record():
             return
+        query_id = dsse.statement_id(envelope.payload_type, envelope.payload)
+        _log.warning("query_not_believed", query_id=query_text(query_id), why=error.message)
         body = ledger_pb2.RequestRefused(
             reason=reason_of(error).wire,
             field=str(getattr(error, "field", ""))[:128],
@@ -118,6 +115,7 @@ class AnswerEntries:
 
     async def settled(self) -> None:
         """Wait until everything is on the disk."""
+        self.refusals.tell()
         self.append_gathered()
         if self._open:
             await asyncio.wait(self._open)

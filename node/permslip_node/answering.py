@@ -12,6 +12,8 @@ The order of one query, and what may go wrong between its steps:
 Rules:
 
 - Queries of one message are decided and appended together.
+- Every decision is an entry; so those refusals that a broker can cause by itself, with what it repeats or signs by
+  keys that it made up, are limited (:mod:`permslip_node.refusal_budget`).
 - A revocation stops every answer that depends on it in the very turn of the event loop in which it arrived: frames that
   wait are taken out, and what is told to the broker afterwards comes behind everything that left before.
 - ``released`` counts bytes from the moment at which they are given to the stream; a query for which it is 0 may be
@@ -33,7 +35,7 @@ from permslip import dsse, statements as st
 from permslip._pb.permslip.v1 import node_pb2, provider_pb2
 from permslip.errors import PermslipError, UnavailableError
 from permslip.hosting.drafts import Recorded
-from permslip.hosting.logs import get_log, query_text
+from permslip.hosting.logs import get_log
 from permslip.hosting.metrics import Metrics
 from permslip.hosting.refusals import reason_of
 from permslip.keys import parse_sealing_key
@@ -168,6 +170,11 @@ class Answerer:
             return
         # (1) decide, (2) append
         drafts = [self._decider.draft(answer, unfit=self._unfit(stream)) for answer in opened]
+        if left_out := {answer for answer in opened if self._is_too_much(answer)}:
+            drafts = [draft for draft, answer in zip(drafts, opened, strict=True) if answer not in left_out]
+            opened = [answer for answer in opened if answer not in left_out]
+            if not opened:
+                return
         for answer in opened:
             self._register(answer)
         try:
@@ -204,7 +211,6 @@ class Answerer:
             field = getattr(error, "field", "")
             outcome = refused(self._identity.root, reason, field=field, message=error.message)
             stream.put(node_pb2.NodeFrame(answer=provider_pb2.Answer(query_id=identifier, outcome=outcome)))
-            _log.warning("query_not_believed", query_id=query_text(identifier), why=error.message)
             return None
         patience = min(routed.deadline or self._limits.deadline_ms, self._limits.deadline_ms)
         return OpenAnswer(
@@ -218,6 +224,16 @@ class Answerer:
             page=page,
             place=page.place if page is not None else START,
         )
+
+    def _is_too_much(self, answer: OpenAnswer) -> bool:
+        """Refuse, without deciding, one query too many of those that whoever relays them could have caused alone."""
+        if not self._decider.may_be_relayers(answer) or self._entries.refusals.may_record():
+            return False
+        self._decider.undecided(answer)
+        outcome = refused(self._identity.root, Reason.BUSY)
+        frame = node_pb2.NodeFrame(answer=provider_pb2.Answer(query_id=answer.query.id, outcome=outcome))
+        answer.stream.put(frame)
+        return True
 
     def _note_resumed(self, answer: OpenAnswer) -> None:
         """Who resumes an answer that is still open has lost it: the connection broke, and nobody told this node yet."""

@@ -76,6 +76,22 @@ class Decider:
         self._seen[query_id] = now
         return False
 
+    def undecided(self, answer: OpenAnswer) -> None:
+        """The decision is not recorded: the same query may be sent again."""
+        if not answer.seen:
+            self._seen.pop(answer.query.id, None)
+
+    def may_be_relayers(self, answer: OpenAnswer) -> bool:
+        """Whether a query is refused that whoever relays it could have caused alone: it came before, or is over, or
+        comes from a key that nobody vouches for; anybody can make such keys."""
+        if answer.decision.reason == Reason.ALLOWED:
+            return False
+        payload = answer.query.payload
+        if answer.seen or self._clock() >= min(payload.expires_at, payload.created_at + MAX_QUERY_LIFETIME):
+            return True
+        standing = answer.facts.standings.get(payload.signer.root)
+        return standing is None or standing.admission is None or standing.suspension is not None
+
     def draft(self, answer: OpenAnswer, *, unfit: Reason) -> Draft:
         """Decide a query, and make the entry that says so.
 

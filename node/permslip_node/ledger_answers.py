@@ -26,7 +26,6 @@ Example::
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -54,6 +53,7 @@ from permslip.statements import Signed
 from permslip_node import schema
 from permslip_node.identity import Identity
 from permslip_node.recording import Recording
+from permslip_node.refusal_budget import RefusalBudget
 from permslip_node.streams import BrokerStream
 
 __all__ = ["CALL_ID_BYTES", "LedgerAnswers"]
@@ -112,7 +112,7 @@ class LedgerAnswers:
         self._pages = LedgerPages(recording.ledger, engine, schema.FACTS, schema.LEDGER)
         self._origin = origin
         self._calls: dict[tuple[int, bytes], _OpenCall] = {}
-        self._second, self._refusals = 0.0, 0
+        self._refusals = RefusalBudget("ledger calls", per_second=_REFUSALS_PER_SECOND)
 
     def take(self, stream: BrokerStream, cert: Signed[pb.KeyCert], call: node_pb2.LedgerCall) -> None:
         """Begin to answer.
@@ -308,9 +308,11 @@ class LedgerAnswers:
         if isinstance(error, AuthorityError):
             error = _refused(Reason.HELLO_REFUSED, "hello.broker", error.message)
         reason = reason_of(error)
-        _log.warning("ledger_call_refused", call=kind, reason=reason.name, why=error.message)
         self._reply(entry.stream, node_pb2.LedgerReply(call_id=entry.call_id, refusal=refusal_of(error), last=True))
-        if is_internal(error) or not self._may_record():
+        if not self._refusals.may_record():
+            return
+        _log.warning("ledger_call_refused", call=kind, reason=reason.name, why=error.message)
+        if is_internal(error):
             return
         body = ledger_pb2.RequestRefused(
             reason=reason.wire,
@@ -333,13 +335,6 @@ class LedgerAnswers:
             _log.error("refusal_not_recorded", why=str(error))
         else:
             self._recording.committed(done.result())
-
-    def _may_record(self) -> bool:
-        now = time.monotonic()
-        if now - self._second >= 1:
-            self._second, self._refusals = now, 0
-        self._refusals += 1
-        return self._refusals <= _REFUSALS_PER_SECOND
 
 
 def _refused(reason: Reason, field: str, message: str = "") -> RefusedError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from permslip import statements as st
 from permslip._pb.permslip.v1 import node_pb2, statement_pb2 as pb
 from permslip.errors import KeyRejectedError
+from permslip.hosting.logs import configure
 from permslip.keyfile import PrincipalKind, StoredKeys
 from permslip.keys import did_text
 from permslip.linking import make_link_request
@@ -162,6 +165,54 @@ async def refuses_to_answer(world: World, grant: Signed[pb.Grant]) -> bool:
     asked = stream.route(world.query(grant))[0]
     await world.broker.until(lambda: asked.whole.is_set() or stream.ended.is_set())
     return not asked.whole.is_set() or asked.reason == Reason.NO_LEASE
+
+
+@pytest.mark.parametrize("kind", ["repeated", "with keys that it made up", "over for long", "repeated without a lease"])
+async def test_broker_cannot_fill_the_ledger_with_queries(world: World, kind: str) -> None:
+    monotonic = with_monotonic(world)
+    ada = world.school.learner("604822", grades=1)
+    async with world.attached() as (running, node):
+        _, grant = await consent(world, node, ada)
+        genuine = world.query(grant)
+        assert (await node.ask(genuine)).reason == Reason.ALLOWED
+        if kind.endswith("lease"):
+            world.broker.ticks = False
+            monotonic.offset = 5_000
+        if kind.startswith("repeated"):
+            asked = [genuine.envelope] * 300
+        elif kind == "over for long":
+            world.clock.offset = -600_000
+            asked = [world.query(grant).envelope for _ in range(300)]
+            world.clock.offset = 0
+        else:
+            asked = [world.query(grant, requester=Person.new()).envelope for _ in range(300)]
+        before, began = running.ledger.size, time.monotonic()
+
+        node.route(*asked)
+        # Behind them on the same stream; it is its own, and so it is decided whatever came before.
+        last = await node.ask(world.query(grant))
+
+        seconds = int(time.monotonic() - began) + 2
+        await running.answerer.drain(20)
+        assert last.reason == (Reason.NO_LEASE if kind.endswith("lease") else Reason.ALLOWED)
+        assert 0 < running.ledger.size - before <= 20 * seconds + 2
+
+
+async def test_refusals_that_are_not_recorded_are_counted_in_the_log(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("node", level="warning")
+    ada = world.school.learner("604822", grades=1)
+    async with world.attached() as (running, node):
+        _, grant = await consent(world, node, ada)
+        asked = [world.query(grant, requester=Person.new()) for _ in range(100)]
+        answers = node.route(*asked)
+        for each in answers:
+            await each.whole.wait()
+        assert {each.reason for each in answers} == {Reason.NOT_GRANTEE, Reason.BUSY}
+        await running.answerer.drain(20)
+        lines = [json.loads(each) for each in capsys.readouterr().err.splitlines() if "refusals_not_recorded" in each]
+        assert sum(each["count"] for each in lines) == sum(each.reason == Reason.BUSY for each in answers)
 
 
 async def test_gap_in_the_pushes_is_noticed_and_nothing_after_it_counts(world: World) -> None:
