@@ -1,4 +1,4 @@
-"""A keeper who rewrites its own ledger: a stopped database is changed, and everything that follows from it is made anew.
+"""A keeper who rewrites its own ledger: a stopped database is changed, and all that follows from it is made anew.
 
 :class:`ForgedLedger` reads all leaves of a database, lets a test change, remove, insert and move them, and writes back
 what an honest keeper's database would look like had all that been said from the beginning: leaf hashes, tree, slice
@@ -241,6 +241,25 @@ def forget_checkpoints(folder: Path) -> None:
             for table in ("cosigned", "node_checkpoint", "witnessed"):
                 if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
                     connection.execute(f"DELETE FROM {table}")
+    _remember_pushes(folder)
+
+
+def _remember_pushes(folder: Path) -> None:
+    """Each node remembers the broker's last push as it now stands in the broker's ledger."""
+    with closing(sqlite3.connect(folder / "broker.db")) as connection:
+        pushes = connection.execute(
+            "SELECT push.node, push.number, statement_id, position FROM push "
+            "JOIN push_head ON push_head.node = push.node AND push_head.pushes = push.number"
+        ).fetchall()
+    last = {node: rest for node, *rest in pushes}
+    for database in sorted(set(folder.glob("*.db")) - {folder / "broker.db", folder / "audit.db"}):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            (leaf,) = connection.execute("SELECT leaf FROM leaf WHERE position = 0").fetchone()
+            number, statement_id, position = last[ledger_pb2.LogEntry.FromString(leaf).ledger]
+            connection.execute(
+                "UPDATE broker_state SET pushes_held = ?, last_push = ?, last_position = ?, ledger_size = ?",
+                (number, statement_id, position, position + 1),
+            )
 
 
 def put_statement(database: Path, signed: Signed[Any], position: int) -> None:

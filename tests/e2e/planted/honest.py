@@ -1,8 +1,8 @@
 """The honest federation that every planted fault begins with: real processes, lived through, stopped in order.
 
-Mia is known at ``high`` and ``platform``, with her mother and her father as guardians; ``library`` holds nobody and only
-bears witness. The witness set names all three, two of them must cosign. What happened is told by :class:`Honest`: each
-grant and query by its name in ``grants`` and ``queries``.
+Mia is known at ``high`` and ``platform``, with her mother and her father as guardians; ``library`` holds nobody and
+only bears witness. The witness set names all three, two of them must cosign. What happened is told by :class:`Honest`:
+each grant and query by its name in ``grants`` and ``queries``.
 
 Example::
 
@@ -196,7 +196,7 @@ class Honest(District):
             await self._ask(tutor, "not granted", "attendance alone", [GRADES], reason=Reason.SECTION_NOT_GRANTED)
             await self._ask(tutor, "refused", "a stranger's", reason=Reason.ENDORSEMENT_REFUSED)
             await self._ask(clinic, "not the clinic's", "plain", who=self.clinic, reason=Reason.NOT_GRANTEE)
-            passed_on = {"who": self.clinic, "delegations": [delegation.id]}
+            passed_on: dict[str, Any] = {"who": self.clinic, "delegations": [delegation.id]}
             await self._ask(clinic, "passed on", "onward", [ATTENDANCE], **passed_on)
             await self._ask(clinic, "too much", "onward", [GRADES], reason=Reason.SECTION_NOT_GRANTED, **passed_on)
             old = now() - 100_000
@@ -206,13 +206,15 @@ class Honest(District):
             await self._supersede(tutor)
             await self._revoke("revoked", "to be revoked")
             await self._ask(tutor, "after its end", "to be revoked", reason=Reason.GRANT_REVOKED)
-            await self._unreachable(tutor)
+            await self._unreachable(tutor, "in vain")
+            await self._ask(tutor, "tried again", "plain at platform", retry_of=self.queries["in vain"].id)
         await self._suspend_father()
         await self._rotate()
         async with self.requester() as tutor:
             await self._ask(tutor, "with a new key", "plain")
             await self._ask(tutor, "last at platform", "plain at platform")
             await self._ask(tutor, "last", "plain")
+            await self._unreachable(tutor, "unserved")
         await self._settled()
 
     async def _uses(self, tutor: Requester) -> None:
@@ -220,7 +222,7 @@ class Honest(District):
         first = await self._ask(tutor, "page 1", "twice", [GRADES], page_size=3)
         page = _manifest(first, self.queries["page 1"], self.high.root).next_page
         assert page
-        continued = {"page_size": 3, "page": page, "continues": self.queries["page 1"].id}
+        continued: dict[str, Any] = {"page_size": 3, "page": page, "continues": self.queries["page 1"].id}
         await self._ask(tutor, "page 2", "twice", [GRADES], **continued)
         await self._ask(tutor, "second use", "twice")
         await self._ask(tutor, "third use", "twice", reason=Reason.USES_EXHAUSTED)
@@ -232,17 +234,16 @@ class Honest(District):
         await self._ask(tutor, "superseded", "to be superseded", reason=Reason.GRANT_SUPERSEDED)
         await self._ask(tutor, "under the new one", "superseding", [ATTENDANCE])
 
-    async def _unreachable(self, tutor: Requester) -> None:
-        """A query that no node got, and the same tried again."""
-        self.platform.cable.cut()
+    async def _unreachable(self, tutor: Requester, name: str) -> None:
+        """A query that no node got."""
         self.platform.cable.target = 9  # nobody listens there
+        self.platform.cable.cut()
         await self.until_detached(self.platform)
-        asked = await self._ask(tutor, "in vain", "plain at platform", reason=Reason.UNREACHABLE)
+        answer = await self._ask(tutor, name, "plain at platform", reason=Reason.UNREACHABLE)
+        assert not answer.sealed_bytes
         attached = self.attachments(self.platform)
         self.platform.cable.target = self.port
         await self.until_fit(self.platform, attached=attached)
-        assert not asked.sealed_bytes
-        await self._ask(tutor, "tried again", "plain at platform", retry_of=self.queries["in vain"].id)
 
     async def _suspend_father(self) -> None:
         await asyncio.to_thread(

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from permslip.demo.children import free_port
 from permslip.hosting.logs import configure
 from permslip.keys import did_text
 from permslip_broker.app import Broker, open_broker
 from permslip_broker.configuration import load_settings as load_broker
-from permslip_node.app import RunningNode, open_node
+from permslip_node.app import RunningNode, boot_millis, open_node
 from permslip_node.configuration import load_settings as load_node
 from tests.e2e.planted.honest import NODES, Honest
+from tests.federation.lying_broker import LyingBroker
 
 __all__ = ["Audit", "Finding", "Revived", "audited"]
 
@@ -32,9 +34,8 @@ STEPS = ("fetch", "verify", "replay", "reconcile")
 _COMMANDS = Path(__file__).with_name("commands.py")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One finding, where it is."""
+class Finding(NamedTuple):
+    """One finding of a bundle, where it is: the step, the code, whose ledger (by name), the position, the words."""
 
     step: str
     code: str
@@ -51,14 +52,17 @@ class Audit:
     Attributes:
         codes: each command's exit code.
         said: each command's JSON document.
-        errors: what each said on standard error.
         findings: all of the bundle.
     """
 
     codes: dict[str, int] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def faults(self) -> set[tuple[str, str, str, int | None]]:
+        """Step, code, ledger and position of each fault."""
+        return {each[:4] for each in self.findings if each.severity == "fault"}
 
 
 class Revived:
@@ -67,6 +71,9 @@ class Revived:
     def __init__(self, honest: Honest, folder: Path) -> None:
         self.honest, self.folder = honest, folder
         self.broker: Broker
+        self.liar: LyingBroker
+        self.ahead = 0
+        """Milliseconds by which the nodes' clocks that never jump are ahead."""
         self.nodes: dict[str, RunningNode] = {}
 
     @property
@@ -77,7 +84,13 @@ class Revived:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, honest: Honest, folder: Path, *, nodes: Collection[str] = NODES, broker: Any = None, patience: float = 10.0
+        cls,
+        honest: Honest,
+        folder: Path,
+        *,
+        nodes: Collection[str] = NODES,
+        lying: bool = False,
+        patience: float = 10.0,
     ) -> AsyncIterator[Revived]:
         """Start the databases of ``folder``.
 
@@ -85,29 +98,35 @@ class Revived:
             honest: whose keys and settings they have.
             folder: ``broker.db`` and each node's.
             nodes: which of them run.
-            broker: changes of the broker's settings.
+            lying: a lying broker stands between the broker and the nodes; it lies when told to.
             patience: seconds that nodes get until they may answer; one that refuses this broker never may.
         """
-        configure("planted", level="critical")
+        configure("planted", level="error")
         made = cls(honest, folder)
         settings = replace(
             load_broker(honest.processes.broker_config, {}),
             database=f"sqlite:///{folder / 'broker.db'}",
             listen=f"127.0.0.1:{free_port()}",
             ready_file=None,
-            **(broker or {}),
         )
         async with AsyncExitStack() as stack:
             made.broker = await stack.enter_async_context(open_broker(settings))
+            address = made.address
+            if lying:
+                liar = LyingBroker(made.address, honest.processes.broker_folder)
+                made.liar = await stack.enter_async_context(liar)
+                address = liar.address
             for school in honest.schools:
                 if school.name in nodes:
                     own = replace(
                         load_node(school.config, {}),
                         database=f"sqlite:///{folder / f'{school.name}.db'}",
-                        brokers=(f"{made.address}={did_text(honest.root)}",),
+                        brokers=(f"{address}={did_text(honest.root)}",),
                         ready_file=None,
                     )
-                    made.nodes[school.name] = await stack.enter_async_context(open_node(own))
+                    made.nodes[school.name] = await stack.enter_async_context(
+                        open_node(own, monotonic=lambda: boot_millis() + made.ahead)
+                    )
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await asyncio.gather(*(each.fit.wait() for each in made.nodes.values()))
@@ -116,10 +135,10 @@ class Revived:
     async def audit(self, *steps: str, bundle: str = "audit.db", **settings: Path | str) -> Audit:
         """Run these commands, all four unless named, on one bundle."""
         file = self.honest.settings_file(self.folder, self.address, **settings)
-        return await audited(file, self.folder / bundle, *(steps or STEPS))
+        return await audited(self.honest, file, self.folder / bundle, *(steps or STEPS))
 
 
-async def audited(settings: Path, bundle: Path, *steps: str) -> Audit:
+async def audited(honest: Honest, settings: Path, bundle: Path, *steps: str) -> Audit:
     """Run ``permslip audit`` commands one after the other, as a shell would, in one process."""
     lines = [["audit", "--config", str(settings), step, str(bundle), "--json"] for step in steps]
     process = await asyncio.create_subprocess_exec(
@@ -132,6 +151,16 @@ async def audited(settings: Path, bundle: Path, *steps: str) -> Audit:
     assert process.returncode == 0, errors.decode()
     audit = Audit()
     for step, (code, said, complained) in zip(steps, json.loads(output), strict=True):
-        audit.codes[step], audit.errors[step] = code, complained
-        audit.said[step] = json.loads(said) if said.strip() else None
+        audit.codes[step] = code
+        audit.said[step] = json.loads(said or complained)
+    audit.findings = _findings(honest, bundle)
     return audit
+
+
+def _findings(honest: Honest, bundle: Path) -> list[Finding]:
+    names = {honest.ledger_root(name): name for name in ("broker", *NODES)}
+    with closing(sqlite3.connect(bundle)) as connection:
+        rows = connection.execute(
+            "SELECT step, code, root, position, severity, message FROM finding LEFT JOIN ledger USING (ledger)"
+        ).fetchall()
+    return [Finding(step, code, names.get(root, ""), *rest) for step, code, root, *rest in rows]
