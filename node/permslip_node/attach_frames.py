@@ -43,6 +43,11 @@ _T = TypeVar("_T")
 
 # Messages of one kind that may wait while others are worked on; beyond them the stream is not read on.
 _WAITING: Final = 256
+# So many confirmations are one entry of their queue.
+_TOGETHER: Final = 64
+MOST_CONFIRMED: Final = _WAITING * _TOGETHER
+"""Confirmations that may wait to be written down."""
+_ID_BYTES: Final = 32
 # A confirmation that is not written down yet costs one more sending after a restart. Written one by one, each would
 # flush the disk in the way of the next revocation.
 _GATHER_CONFIRMED_S: Final = 0.25
@@ -63,7 +68,7 @@ class FrameReader:
         self._pushes: asyncio.Queue[list[node_pb2.Push | pb.Envelope]] = asyncio.Queue(_WAITING)
         self._taking_pushes = False
         self._calls: asyncio.Queue[list[node_pb2.EndorsementCall]] = asyncio.Queue(_WAITING)
-        self._confirmed: asyncio.Queue[list[bytes]] = asyncio.Queue()
+        self._confirmed: asyncio.Queue[list[bytes]] = asyncio.Queue(_WAITING)
         self._links: asyncio.Queue[list[node_pb2.LinkForward]] = asyncio.Queue(_WAITING)
         self._slices: asyncio.Queue[list[node_pb2.LedgerCall]] = asyncio.Queue(_WAITING)
         # Offered checkpoints, with the times at which they came.
@@ -113,8 +118,10 @@ class FrameReader:
             elif which == "endorsement":
                 calls.append(frame.endorsement)
             elif which == "statement_result":
-                if not Reason(frame.statement_result.refusal.code or Reason.INTERNAL).may_pass:
-                    confirmed.append(frame.statement_result.statement_id)
+                result = frame.statement_result
+                known = len(result.statement_id) == _ID_BYTES
+                if known and not Reason(result.refusal.code or Reason.INTERNAL).may_pass:
+                    confirmed.append(result.statement_id)
             elif which == "link":
                 links.append(frame.link)
             elif which == "checkpoint":
@@ -131,8 +138,8 @@ class FrameReader:
             await self._pushes.put(pushes)
         if calls:
             await self._calls.put(calls)
-        if confirmed:
-            await self._confirmed.put(confirmed)
+        for start in range(0, len(confirmed), _TOGETHER):
+            await self._confirmed.put(confirmed[start : start + _TOGETHER])
         if links:
             await self._links.put(links)
         if offers:
