@@ -31,13 +31,13 @@ from typing import Any, Self
 
 from google.protobuf.message import Message
 
-from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip._pb.permslip.v1 import ledger_pb2
 from permslip.hosting.leaves import MAX_LEAF_BYTES
 from permslip.hosting.schema import LOWEST_STORED_LEVEL, MARK_EVERY
 from permslip.merkle import Frontier, leaf_hash
 from permslip.statements import Signed
 
-__all__ = ["Forged", "ForgedLedger", "execute", "forget_checkpoints", "forget_statement", "put_statement"]
+__all__ = ["Forged", "ForgedLedger", "execute", "forget_checkpoints", "put_statement"]
 
 _OWN_TABLES = frozenset({"leaf", "slice", "slice_head", "slice_mark", "evidence", "tree_hash", "log_head"})
 
@@ -273,17 +273,6 @@ def put_statement(database: Path, signed: Signed[Any], position: int) -> None:
         signed.sha256,
         position,
     )
-
-
-def forget_statement(database: Path, statement_id: bytes) -> None:
-    """The statement is gone as though it had never come."""
-    execute(database, "DELETE FROM statement WHERE id = ?", statement_id)
-
-
-def rewrite_statement(database: Path, statement_id: bytes, envelope: pb.Envelope) -> None:
-    """Another envelope stands where a statement's stood."""
-    raw = envelope.SerializeToString(deterministic=True)
-    execute(database, "UPDATE statement SET envelope = ? WHERE id = ?", raw, statement_id)
 
 
 def _move_positions(connection: sqlite3.Connection, moved: dict[int, int], size: int) -> None:
