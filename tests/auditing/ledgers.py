@@ -16,6 +16,7 @@ Example::
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -80,12 +81,15 @@ class Keeper:
         self.checkpoints: list[tuple[int, list[dict[str, Any]]]] = []
         self.pushes: list[tuple[Signed[Any], int]] = []
         self.held = 0
+        # How many entries there were about each slice when they were written.
+        self.chained: Counter[Place | None] = Counter()
         self.append("ledger_opened", ledger_pb2.LedgerOpened(origin=origin), opened_at)
 
     def append(self, event: str, body: Any, at: int, place: Place | None = None) -> int:
         """One entry more; returns its position."""
         at = max(at, self.entries[-1].recorded_at if self.entries else 0)
         self.entries.append(Entry(event, body, at, place))
+        self.chained[place] += 1
         self.facts.advance(len(self.entries))
         return len(self.entries) - 1
 
@@ -364,8 +368,6 @@ class Audited(World):
             pb.SectionCoverage(section=path, reason=each.wire, returned=2 if path == decision.granted[0] else 0)
             for path, each in decision.sections
         ]
-        last = keeper.entries[-1].place
-        seq = sum(each.place == last for each in keeper.entries)
         body = pb.Manifest(
             **self.common(keeper.party),
             query_id=query.id,
@@ -373,7 +375,7 @@ class Audited(World):
             coverage=coverage,
             records=2,
             records_sha256=sha256(b"records").digest(),
-            slice_seq=seq,
+            slice_seq=keeper.chained[keeper.entries[-1].place],
         )
         signed = self._signed(st.MANIFEST, body, changes, [keeper.party.online])
         self.statements[signed.id] = signed
@@ -381,8 +383,14 @@ class Audited(World):
 
     # ------------------------------------------------------------------------------------------ the bundle
 
-    def bundle(self, path: Path, *, fetched_at: int | None = None) -> Bundle:
-        """Everything, as an auditor has it who fetched it now."""
+    def bundle(self, path: Path, *, fetched_at: int | None = None, keepers: Sequence[Keeper] | None = None) -> Bundle:
+        """Everything, as an auditor has it.
+
+        Args:
+            path: of the file.
+            fetched_at: by her clock; long after everything that happened.
+            keepers: whose ledgers; all of them.
+        """
         meta = {
             "federation": self.federation,
             "broker_root": did_text(self.broker.party.id),
@@ -392,7 +400,7 @@ class Audited(World):
         bundle = Bundle.create(path, meta)
         gone = self.missing
         with bundle.transaction() as db:
-            for keeper in (self.broker, *self.nodes.values()):
+            for keeper in keepers or (self.broker, *self.nodes.values()):
                 self._write(bundle, keeper, fetched_at if fetched_at is not None else self.at + DAY)
             bundle.add_statements(each for each in self.statements.values() if each.id not in gone)
             numbers = dict(db.execute("SELECT root, ledger FROM ledger").fetchall())

@@ -122,8 +122,8 @@ class History:
             self.queries.append(fed.access(self.asking["club"], above, chain=[delegation]).query)
 
 
-@settings(max_examples=20)
-@given(s.lists(s.tuples(s.sampled_from(STEPS), s.integers(0, 12)), max_size=30))
+@settings(max_examples=40)
+@given(s.lists(s.tuples(s.sampled_from(STEPS), s.integers(0, 12)), max_size=40))
 def test_an_honest_history_replays_and_reconciles_clean(steps: list[tuple[str, int]]) -> None:
     history = History()
     for step, pick in [("grant", 0), ("endorse", 0), ("ask", 1), *steps]:

@@ -22,7 +22,16 @@ from pathlib import Path
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from permslip.hosting.logs import configure
-from tests.bench import command_start, federated_query, importing, ledger_append, many_grants, revoking
+from tests.bench import (
+    auditing,
+    command_start,
+    federated_query,
+    importing,
+    ledger_append,
+    many_grants,
+    replaying,
+    revoking,
+)
 from tests.bench.figures import Report
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK, Scale
@@ -34,6 +43,8 @@ PARTS: dict[str, Callable[[Report, Scale, Path], Awaitable[None]]] = {
     "import": importing.measure,
     "ledger": ledger_append.measure,
     "command": command_start.measure,
+    "replay": replaying.measure,
+    "audit": auditing.measure,
 }
 
 

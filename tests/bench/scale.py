@@ -28,6 +28,8 @@ class Scale:
         revocations_few, revocations_many: how often a consent at 4 nodes, and at 100, is revoked.
         few_nodes, many_nodes: how many nodes a revocation concerns; the many are simulated.
         few_grants, many_grants: sizes of the two federations whose queries are compared.
+        decisions: of the ledger that an auditor replays.
+        leaves: of the bundle that an auditor verifies; a tenth of them are fetched.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Scale:
     many_nodes: int = 100
     few_grants: int = 1_000
     many_grants: int = 100_000
+    decisions: int = 20_000
+    leaves: int = 1_000_000
 
 
 FULL: Final = Scale("full", rounds=5, one_at_a_time=60, many=750)
@@ -59,6 +63,8 @@ QUICK: Final = Scale(
     revocations_few=20,
     revocations_many=5,
     many_grants=10_000,
+    decisions=4_000,
+    leaves=50_000,
 )
 SMALLEST: Final = Scale(
     "smallest",
@@ -77,4 +83,6 @@ SMALLEST: Final = Scale(
     many_nodes=2,
     few_grants=2,
     many_grants=4,
+    decisions=16,
+    leaves=300,
 )

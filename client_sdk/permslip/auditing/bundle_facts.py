@@ -102,6 +102,10 @@ class BundleFacts:
         self._last_change = -1
         self._any_lost = False
 
+    def rest_since(self, position: int) -> bool:
+        """Whether nothing was recorded since a position, and no evidence is lost: then no subject need be asked."""
+        return self._last_change < position and not self._any_lost
+
     def close(self) -> None:
         """Give the scratch database back."""
         self.scratch.close()
@@ -276,7 +280,7 @@ class BundleFacts:
             "SELECT endorsement, approval, ended FROM capability WHERE id = ?", (grant_id,)
         ).fetchone()
         grant = self._restored(st.GRANT, grant_id) if row is not None else None
-        if grant is None:
+        if row is None or grant is None:
             return None
         endorsement = self._restored(st.ENDORSEMENT, row[0])
         approval = endorsement if row[0] == row[1] else self._restored(st.ENDORSEMENT, row[1])
@@ -285,7 +289,7 @@ class BundleFacts:
     def _read_delegated(self, delegation_id: bytes) -> Delegated | None:
         row = self.scratch.execute("SELECT grant_id, ended FROM delegated WHERE id = ?", (delegation_id,)).fetchone()
         delegation = self._restored(st.DELEGATION, delegation_id) if row is not None else None
-        return None if delegation is None else Delegated(delegation, row[0], Reason(row[1]))
+        return None if row is None or delegation is None else Delegated(delegation, row[0], Reason(row[1]))
 
     def _read_standing(self, root: bytes) -> Standing | None:
         row = self.scratch.execute(

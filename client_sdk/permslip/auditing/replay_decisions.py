@@ -15,7 +15,6 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -74,24 +73,36 @@ class Decisions:
             return
         if field := describes(body, query.payload):
             evidence.fault(Code.DECISION_MISDESCRIBED, f"the entry's {field} is not the query's.", query=query.id)
-        facts, account, decision = self._again(position, body, query)
-        subjects = depends_on(facts, query)
-        self._check_time(entry, subjects)
+        facts, account, decision, agreed = self._again(position, body, query)
+        self._check_time(entry, facts, query)
         if facts.grant is not None:
             place = facts.grant.payload.slice
             evidence.check_place(entry, (place.node, place.handle))
         self._seen.add(query.id, expires_at=query.payload.expires_at, now=body.decided_at)
-        if (lost := self._facts.lost(subjects)) is not None:
-            evidence.note_lost(lost, "this decision")
-            return
-        self._check_verdict(position, body, query, facts, decision, subjects)
+        raced = None
+        # Nearly always nothing changed between the facts and the entry: then no subject need be looked at.
+        if not self._facts.rest_since(body.facts_position):
+            subjects = depends_on(facts, query)
+            if (lost := self._facts.lost(subjects)) is not None:
+                evidence.note_lost(lost, "this decision")
+                return
+            raced = self._facts.changed_since(subjects, body.facts_position)
+        if body.facts_position > position:
+            evidence.fault(
+                Code.FACTS_POSITION,
+                f"decided by the facts at {body.facts_position}, which the ledger did not have yet.",
+            )
+        if not agreed or raced is not None:
+            self._differs(position, body, query, facts, decision, raced)
+        elif body.purpose != (pb.PURPOSE_UNSPECIFIED if facts.grant is None else facts.grant.payload.purpose):
+            evidence.fault(Code.DECISION_MISDESCRIBED, "the entry's purpose is not the grant's.", query=query.id)
         if account is not None:
             self._check_uses(body, facts, account)
 
     def _again(
         self, position: int, body: ledger_pb2.AccessDecided, query: Signed[pb.Query]
-    ) -> tuple[Facts, Account | None, Decision]:
-        """The decision made again: of several that the ledger leaves possible, the one that it recorded."""
+    ) -> tuple[Facts, Account | None, Decision, bool]:
+        """The decision made again: of several that the ledger leaves possible, the one that it recorded, if any."""
         now = Millis(body.decided_at)
         unfit, withheld = Reason.ALLOWED, _NOTHING_WITHHELD
         if self._uses is not None:
@@ -104,7 +115,7 @@ class Decisions:
             facts = replace(facts, uses=account.uses, use_cost=account.costs[0])
         decision = decide(facts, query, now=now)
         if agrees(body, decision):
-            return facts, account, decision
+            return facts, account, decision, True
         if self.some_hidden and True not in seen:
             seen = (*seen, True)
         for known in seen:
@@ -113,8 +124,8 @@ class Decisions:
                 possible = replace(facts, seen=known, uses=uses, use_cost=cost)
                 again = decide(possible, query, now=now)
                 if agrees(body, again):
-                    return possible, account, again
-        return facts, account, decision
+                    return possible, account, again, True
+        return facts, account, decision, False
 
     def _used_before(self, body: ledger_pb2.AccessDecided, account: Account, cost: int) -> tuple[int, ...]:
         """The uses before a decision; what hidden entries may have used is believed."""
@@ -127,30 +138,17 @@ class Decisions:
         )
         return told if all(one >= other for one, other in zip(told, account.uses, strict=True)) else account.uses
 
-    def _check_verdict(
+    def _differs(
         self,
         position: int,
         body: ledger_pb2.AccessDecided,
         query: Signed[pb.Query],
         facts: Facts,
         decision: Decision,
-        subjects: Sequence[bytes],
+        raced: bytes | None,
     ) -> None:
-        if body.facts_position > position:
-            self._evidence.fault(
-                Code.FACTS_POSITION,
-                f"decided by the facts at {body.facts_position}, which the ledger did not have yet.",
-            )
-        agreed = agrees(body, decision)
-        raced = self._facts.changed_since(subjects, body.facts_position)
-        if agreed and raced is None:
-            purpose = pb.PURPOSE_UNSPECIFIED if facts.grant is None else facts.grant.payload.purpose
-            if body.purpose != purpose:
-                self._evidence.fault(
-                    Code.DECISION_MISDESCRIBED, "the entry's purpose is not the grant's.", query=query.id
-                )
-            return
-        message = "the verdict still holds." if agreed else differs(body, decision)
+        """Tell of both verdicts, or of one that was made by outdated facts."""
+        message = "the verdict still holds." if agrees(body, decision) else differs(body, decision)
         if raced is not None:
             message = (
                 f"decided by the facts at {body.facts_position}; what it rests on changed before it was recorded at "
@@ -184,12 +182,12 @@ class Decisions:
         if allowed and self._uses is not None:
             self._uses.debit(counted, cost)
 
-    def _check_time(self, entry: ledger_pb2.LogEntry, subjects: Sequence[bytes]) -> None:
+    def _check_time(self, entry: ledger_pb2.LogEntry, facts: Facts, query: Signed[pb.Query]) -> None:
         body = entry.access_decided
         # A node whose clock is behind says so, and dates the refusal by that very clock.
         if abs(entry.recorded_at - body.decided_at) <= MAX_CLOCK_SKEW or body.reason == pb.REASON_CLOCK:
             return
-        facts_at = self._facts.changed_at(subjects)
+        facts_at = self._facts.changed_at(depends_on(facts, query))
         code, than = Code.DECISION_TIME, f"recorded at {utc_text(entry.recorded_at)}"
         if body.decided_at < facts_at - MAX_CLOCK_SKEW:
             code, than = Code.DATED_BEFORE_FACTS, f"by facts that were recorded at {utc_text(facts_at)}"

@@ -81,10 +81,14 @@ class WitnessedTimes:
         for size in reversed(self._sizes):
             self._not_after.insert(0, min([seen[size][1], *self._not_after[:1]]))
 
-    def bounds(self, position: int) -> tuple[int, int]:
-        """Between which times an entry was made, UTC milliseconds, with the skew that clocks may have; 0: no bound."""
+    def bounds(self, position: int) -> tuple[int, int, int]:
+        """Between which times an entry was made, UTC milliseconds, with the skew that clocks may have; 0: no bound.
+
+        Returns:
+            the first and the last time, and the position from which on others hold.
+        """
         index = bisect_right(self._sizes, position)
         first = self._not_before[index - 1] - MAX_CLOCK_SKEW if index else 0
         # Cosignatures count whole seconds.
         last = self._not_after[index] + 1_000 + MAX_CLOCK_SKEW if index < len(self._sizes) else 0
-        return first, last
+        return first, last, self._sizes[index] if index < len(self._sizes) else 2**63

@@ -20,12 +20,12 @@ __all__ = ["agrees", "describes", "differs", "reason_name", "recorded", "replaye
 def agrees(body: ledger_pb2.AccessDecided, decision: Decision) -> bool:
     """Whether an entry holds this very verdict, section by section."""
     sections = body.sections
-    if body.reason != decision.reason.wire or len(sections) != len(decision.sections):
+    if body.reason != int(decision.reason) or len(sections) != len(decision.sections):
         return False
-    return all(
-        each.section == path and each.reason == reason.wire
-        for each, (path, reason) in zip(sections, decision.sections, strict=True)
-    )
+    for each, (path, reason) in zip(sections, decision.sections, strict=True):
+        if each.reason != int(reason) or each.section != path:
+            return False
+    return True
 
 
 def describes(body: ledger_pb2.AccessDecided, query: pb.Query) -> str:
@@ -41,7 +41,7 @@ def describes(body: ledger_pb2.AccessDecided, query: pb.Query) -> str:
 
 def differs(body: ledger_pb2.AccessDecided, decision: Decision) -> str:
     """Both verdicts in one sentence."""
-    if body.reason != decision.reason.wire:
+    if body.reason != int(decision.reason):
         return f"the ledger says {reason_name(body.reason)}, its own facts give {decision.reason.name}."
     told = {each.section: reason_name(each.reason) for each in body.sections}
     given = {path: reason.name for path, reason in decision.sections}
