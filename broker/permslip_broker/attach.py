@@ -8,7 +8,8 @@ Rules:
 - A lease request is answered with a tick that tells the ledger's head and the number of pushes, both read after the
   request arrived.
 - A node's statements are recorded in the order in which they came, and each is answered with what became of it. An
-  acknowledgement is recorded only once nothing of the answers it is about is on its way to a requester any more.
+  acknowledgement is recorded only once nothing of the answers it is about is on its way to a requester any more; for
+  that a reader who takes nothing is cut off, by the node alone whose grant it is.
 - A node answers only what it was asked.
 """
 
@@ -230,13 +231,21 @@ class Attach:
         )
         node.outbox.put(node_pb2.BrokerFrame(tick=tick), len(tick.payload))
 
+    def _place(self, target_id: bytes) -> bytes | None:
+        """The node of a grant, or of a delegation's; None of what is not known."""
+        delegated = self._facts.delegated(target_id)
+        capability = self._facts.capability(target_id if delegated is None else delegated.grant_id)
+        return None if capability is None else capability.grant.payload.slice.node
+
     async def _record(self, node: AttachedNode, statements: asyncio.Queue[list[pb.Envelope]]) -> None:
         while True:
             batch = await statements.get()
             while not statements.empty():
                 batch = [*batch, *statements.get_nowait()]
             for target in _acknowledged(batch):
-                await self._routing.quiet(target)
+                # Nobody has looked at these yet: a node has a word on its own grants alone.
+                if self._place(target) == node.root:
+                    await self._routing.quiet(target)
             results = await self._deposits.deposit(batch, among=STATEMENTS, method="Attach.statement", caller=node.root)
             for each in results:
                 result = session_pb2.DepositResult(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from permslip._pb.permslip.v1 import provider_pb2
+from permslip import statements as st
+from permslip._pb.permslip.v1 import provider_pb2, statement_pb2 as pb
 from permslip.reasons import Reason
 from permslip_broker.credit import CHUNK
 from permslip_broker.routing_limits import RoutingLimits
-from tests.e2e.broker.small_federation import SmallFederation
+from tests.e2e.broker.small_federation import FEDERATION, SmallFederation
 from tests.federation.consents import Asked
 from tests.federation.requester import query_call
 from tests.federation.simulated_node import SimulatedNode
@@ -74,6 +76,37 @@ async def test_a_slow_reader_does_not_hold_up_another(narrow: SmallFederation) -
         await node.starved(1)
         node.records, node.body = 50, 120
         assert (await quick.ask(narrow.query(narrow.mother, own))).reason == Reason.ALLOWED
+
+
+async def test_another_school_cannot_cut_a_slow_reader_off_by_acknowledging_what_is_not_its_own(tmp_path: Path) -> None:
+    narrow = SmallFederation(tmp_path)
+    async with narrow.running(replace(LIMITS, quiet_within=0.1)):
+        await narrow.admit_all()
+        async with (
+            narrow.attached() as node,
+            narrow.attached(narrow.platform) as liar,
+            narrow.requester(narrow.tutor) as slow,
+        ):
+            grant = await narrow.endorsed_grant()
+            node.records, node.body = 1_000, 4_000
+            asked = [narrow.query(narrow.tutor, grant) for _ in range(8)]
+            await slow.send(*[query_call(each.envelope) for each in asked])
+            await slow.send(*[greed(each) for each in asked])
+            await node.until(lambda: len(node.asked) == len(asked))
+            await clogged(narrow, node, len(asked))
+            said = pb.Acknowledgement(
+                federation=FEDERATION,
+                nonce=bytes(16),
+                created_at=narrow.now(),
+                signer=narrow.platform.signer,
+                statement_id=bytes(32),
+                target_id=grant.id,
+                ledger_size=1,
+            )
+            liar.say(st.sign(st.ACKNOWLEDGEMENT, said, [narrow.platform.key]))
+            await liar.until(lambda: bool(liar.results))
+            answers = [await slow.finished(slow.expect(each.id)) for each in asked]
+    assert [each.reason for each in answers] == [Reason.ALLOWED] * len(asked)
 
 
 async def test_a_large_answer_does_not_hold_up_a_small_one_on_the_same_stream(narrow: SmallFederation) -> None:
