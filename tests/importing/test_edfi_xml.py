@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 
 from permslip.errors import ImportFileError
 from permslip_node.importing import MemorySink, import_edfi
-from permslip_node.importing.edfi_xml import MAX_DEPTH, MAX_NAMES, MAX_REPEATS, MAX_TEXT, MAX_TOKEN, Row, read_rows
+from permslip_node.importing.edfi_xml import (
+    MAX_DEPTH,
+    MAX_NAMES,
+    MAX_REPEATS,
+    MAX_ROW,
+    MAX_TEXT,
+    MAX_TOKEN,
+    Row,
+    read_rows,
+)
 from permslip_node.importing.sources import open_sources
 
 OPEN = '<InterchangeStudentGrade xmlns="http://ed-fi.org/0100">'
@@ -142,6 +152,43 @@ def _refused_by_reader(path: Path) -> ImportFileError:
     with pytest.raises(ImportFileError) as caught:
         _rows(path, {"StudentAssessment": frozenset({"PerformanceLevels"})})
     return caught.value
+
+
+def test_repetitions_are_numbered_in_each_element_of_a_group_and_in_the_row_apart(tmp_path: Path) -> None:
+    score = "<Score><Note>x</Note><Note>y</Note></Score>"
+    path = _write(tmp_path, f"{OPEN}<Test><Note>a</Note>{score}<Note>b</Note>{score}<Note>c</Note></Test>{CLOSE}")
+    [row] = _rows(path, {"Test": frozenset({"Score"})})
+    assert row.values == {"Note": "a", "Note#2": "b", "Note#3": "c"}
+    assert row.groups == {"Score": [{"Note": "x", "Note#2": "y"}] * 2}
+
+
+def _large(kind: str) -> str:
+    if kind == "long texts":
+        return "".join(f"<Part{number}>{'x' * 1_000_000}</Part{number}>" for number in range(5))
+    if kind == "many values":
+        return "".join(f"<Part{part}>y</Part{part}>" * (MAX_REPEATS - 1) for part in range(8))
+    return "".join(
+        f"<Score><Part{number % 9_000}>{'x' * 500}</Part{number % 9_000}></Score>" for number in range(9_000)
+    )
+
+
+@pytest.mark.parametrize("kind", ["long texts", "many values", "elements of a group"])
+def test_a_row_that_is_too_large_as_a_whole_is_dropped_and_the_others_are_read(tmp_path: Path, kind: str) -> None:
+    rows = f"<Grade><A>1</A></Grade>\n<Grade>{_large(kind)}<B>2</B></Grade>\n<Grade><C>3</C></Grade>"
+    path = _write(tmp_path, f"{OPEN}\n{rows}{CLOSE}")
+    before, large, after = _rows(path, {"Grade": frozenset({"Score"})})
+    assert (large.line, large.is_too_large, large.values, large.groups) == (3, True, {}, {})
+    assert [(each.values, each.is_too_large) for each in (before, after)] == [({"A": "1"}, False), ({"C": "3"}, False)]
+
+
+def test_a_row_that_is_too_large_is_rejected_with_file_line_and_reason(tmp_path: Path) -> None:
+    path = _write(tmp_path, f"{OPEN}\n<Grade>{_large('long texts')}</Grade>{CLOSE}")
+    rejects = tmp_path / "rejects.jsonl"
+    report = import_edfi([path], MemorySink(), rejects=rejects)
+    [reject] = map(json.loads, rejects.read_text().splitlines())
+    assert report.rejected == 1
+    assert (reject["file"], reject["line"], reject["entity"]) == (str(path), 2, "Grade")
+    assert reject["reason"] == f"expected at most {MAX_ROW} characters in a row, with its paths."
 
 
 def test_absurdly_many_different_elements_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from permslip_node.importing.edfi_families import GUARDIAN_ENTITY, PARENT_ENTITY
 from permslip_node.importing.edfi_links import KEPT, Links
 from permslip_node.importing.edfi_lookups import GROUPS, Lookups
 from permslip_node.importing.edfi_tables import MAPPINGS, SYSTEM
-from permslip_node.importing.edfi_xml import Row, interchange_of, read_rows
+from permslip_node.importing.edfi_xml import MAX_ROW, Row, interchange_of, read_rows
 from permslip_node.importing.record_building import Compiled
 from permslip_node.importing.report import ImportReport, Rejects
 from permslip_node.importing.sink import RecordSink
@@ -193,6 +193,9 @@ class _Import:
         delivery, entity, report = self._delivery, row.entity, self._report
         delivery.position += 1
         report.rows[entity] = report.rows.get(entity, 0) + 1
+        if row.is_too_large:
+            self._rejects.add(source.label, row.line, entity, _too_large(entity))
+            return
         is_lookup = self.lookups.learn(row) if not row.refs else False
         if entity in self._mappings or entity == GUARDIAN_ENTITY:
             self._import(row, source, may_hold=True)
@@ -246,6 +249,10 @@ class _Import:
             self._report.elsewhere += 1
             return
         self._delivery.put_person(guardian_of(row))
+
+
+def _too_large(entity: str) -> MalformedError:
+    return MalformedError(f"expected at most {MAX_ROW} characters in a row, with its paths.", field=entity)
 
 
 def _groups() -> dict[str, frozenset[str]]:

@@ -21,6 +21,8 @@ Rules of safety (each is an :class:`permslip.errors.ImportFileError` with file a
 - At most :data:`MAX_DEPTH` levels, :data:`MAX_TEXT` characters in an element, :data:`MAX_REPEATS` repetitions of an
   element in a row, :data:`MAX_NAMES` different paths in a file, :data:`MAX_TOKEN` bytes in a tag.
 - The root is an ``Interchange…`` in the namespace :data:`NAMESPACE`.
+- A row that comes to more than :data:`MAX_ROW` characters, with its paths and a little for each value, is no error of
+  the file: it is handed out empty and says so (``is_too_large``), for one such row must cost one row.
 
 expat does the parsing: it is as fast as ``ElementTree.iterparse`` with an empty loop, and knows every line number.
 """
@@ -38,6 +40,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NAMES",
     "MAX_REPEATS",
+    "MAX_ROW",
     "MAX_TEXT",
     "MAX_TOKEN",
     "NAMESPACE",
@@ -53,6 +56,9 @@ MAX_TEXT: Final = 1024 * 1024
 MAX_TOKEN: Final = 2 * 1024 * 1024
 MAX_REPEATS: Final = 10_000
 MAX_NAMES: Final = 50_000
+MAX_ROW: Final = 4 * 1024 * 1024
+# What a value, or an element of a group, takes in memory beside its characters.
+_EACH: Final = 64
 
 _ENCODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _OTHER_ENCODINGS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00", b"<\x00")
@@ -69,9 +75,10 @@ class Row:
         values: path → text.
         groups: path of a declared group → its elements in order, each a dictionary of the paths below it.
         refs: the paths outside of groups that end in ``@ref``.
+        is_too_large: nothing of it was kept.
     """
 
-    __slots__ = ("entity", "groups", "line", "refs", "values", "xml_id")
+    __slots__ = ("entity", "groups", "is_too_large", "line", "refs", "values", "xml_id")
 
     def __init__(self, entity: str, line: int, xml_id: str) -> None:
         self.entity = entity
@@ -80,6 +87,14 @@ class Row:
         self.values: dict[str, str] = {}
         self.groups: dict[str, list[dict[str, str]]] = {}
         self.refs: list[str] = []
+        self.is_too_large = False
+
+    def drop(self) -> None:
+        """Keep nothing of it: it is too large."""
+        self.is_too_large = True
+        self.values.clear()
+        self.groups.clear()
+        self.refs.clear()
 
 
 class _Node(dict[str, "_Node"]):
@@ -206,6 +221,10 @@ def read_rows(
     row = Row("", 0, "")
     node = _Node("", "", 0, _NO_GROUPS, refuse)
     values: dict[str, str] = row.values
+    # How often each path that was repeated has occurred: in the row itself, and in ``values``.
+    in_row: dict[str, int] = {}
+    repeats = in_row
+    room = MAX_ROW
     leaf = False
     text = ""
 
@@ -215,7 +234,7 @@ def read_rows(
         parser.EndElementHandler = None
 
     def start_row(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal row, node, values, leaf
+        nonlocal row, node, values, leaf, in_row, repeats, room
         found = entities.get(tag)
         if found is None:
             local = tag.rpartition(":")[2]
@@ -224,12 +243,14 @@ def read_rows(
         node = found
         row = Row(tag.rpartition(":")[2], parser.CurrentLineNumber, attributes.get("id", ""))
         values = row.values
+        in_row = repeats = {}
+        room = MAX_ROW
         leaf = False
         parser.StartElementHandler = start_field
         parser.EndElementHandler = end_field
 
     def start_field(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal node, values, leaf, text
+        nonlocal node, values, leaf, text, repeats, room
         push(node)
         node = node[tag]
         leaf = True
@@ -239,7 +260,12 @@ def read_rows(
             if len(members) >= MAX_REPEATS:
                 raise refuse(f"more than {MAX_REPEATS} {node.group} in one {row.entity}.")
             values = {}
-            members.append(values)
+            repeats = {}
+            room -= _EACH
+            if room >= 0:
+                members.append(values)
+            else:
+                row.drop()
         if attributes:
             for name, content in attributes.items():
                 if ":" not in name and name != "xmlns" and (content := content.strip()):
@@ -248,28 +274,34 @@ def read_rows(
                         row.refs.append(f"{node.path}@ref")
 
     def add(path: str, content: str) -> None:
-        if path not in values:
+        nonlocal room
+        room -= len(path) + len(content) + _EACH
+        if room < 0:
+            row.drop()
+            values.clear()
+        elif path not in values:
             values[path] = content
-            return
-        number = 2
-        while f"{path}#{number}" in values:
-            number += 1
+        else:
+            number = repeats[path] = repeats.get(path, 1) + 1
             if number > MAX_REPEATS:
                 raise refuse(f"more than {MAX_REPEATS} {path} in one {row.entity}.")
-        values[f"{path}#{number}"] = content
+            values[f"{path}#{number}"] = content
 
     def end_field(_tag: str) -> None:
-        nonlocal node, values, leaf
+        nonlocal node, values, leaf, repeats, room
         if leaf:
             leaf = False
             if content := text.strip():
-                if node.path in values:
-                    add(node.path, content)
+                path, size = node.path, len(node.path) + len(content) + _EACH
+                if size <= room and path not in values:
+                    # Almost always: without a call.
+                    room -= size
+                    values[path] = content
                 else:
-                    values[node.path] = content
+                    add(path, content)
         if stack:
             if node.group:
-                values = row.values
+                values, repeats = row.values, in_row
             node = pop()
         else:
             rows.append(row)
