@@ -147,7 +147,7 @@ async def test_the_checkpoint_is_a_signed_note_of_the_whole_ledger(federation: S
     assert (opened.size, opened.root) == federation.broker.ledger.head()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.GetCheckpoint(auditor_pb2.GetCheckpointRequest(hello=hello, ledger=federation.school.root))
-    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED, "a greeting for the broker opens no node's ledger"
 
 
 async def accesses(federation: SmallFederation, who: object, size: int = 500) -> list[ledger_pb2.LedgerLeaf]:

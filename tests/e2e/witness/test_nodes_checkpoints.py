@@ -47,6 +47,9 @@ async def auditing(federation: ThreeWitnesses) -> AsyncIterator[AsyncAuditorClie
     processes = federation.processes
     auditor = Organization.new("Auditor", pb.PRINCIPAL_KIND_AUDITOR, processes.federation, now=now())
     processes.admit([auditor])
+    for school in federation.schools:
+        if school.is_running:
+            await until(partial(_knows, school, auditor), "the node knows the auditor")
     async with AsyncAuditorClient(
         broker=processes.address,
         broker_root=did_text(processes.root),
@@ -56,6 +59,10 @@ async def auditing(federation: ThreeWitnesses) -> AsyncIterator[AsyncAuditorClie
         cert=auditor.cert.envelope,
     ) as client:
         yield client
+
+
+def _knows(school: SchoolProcess, auditor: Organization) -> bool:
+    return auditor.cert.id in school.ledger.statements()
 
 
 def both(federation: ThreeWitnesses, school: SchoolProcess, note: bytes) -> VerifiedNote:
