@@ -8,6 +8,9 @@
                                                :mod:`~permslip.auditing.examining`
 :mod:`permslip.auditing.verifying`             checkpoints, tree, slice chains, statements
 :mod:`permslip.auditing.foreign_logs`          verifying a tlog-tiles log of anybody
+:mod:`permslip.auditing.replaying`             every decision once more, by the facts as of its position
+:mod:`permslip.auditing.bundle_facts`          those facts: a store that answers like the broker's and the nodes'
+:mod:`permslip.auditing.reconciling`           the broker's ledger against the nodes'
 :mod:`permslip.auditing.results`               whom an auditor trusts, and what a check found
 :mod:`permslip.auditing.codes`                 every finding's code: what it means, what to do
 =============================================  ====================================================================
