@@ -96,7 +96,8 @@ class Bundle:
     """An open audit bundle; make one with :meth:`create` or :meth:`open`.
 
     Attributes:
-        db: the connection, in autocommit; write within :meth:`transaction`.
+        db: the connection, in autocommit; write within :meth:`transaction`. It may be used from any thread, by one at
+            a time.
         path: of the file.
     """
 
@@ -125,7 +126,7 @@ class Bundle:
             ) from None
         except OSError as error:
             raise ConfigurationError(f"cannot be made: {error.strerror}.", key=str(where)) from error
-        bundle = cls(sqlite3.connect(where, isolation_level=None), where)
+        bundle = cls(sqlite3.connect(where, isolation_level=None, check_same_thread=False), where)
         _prepare(bundle.db)
         with bundle.transaction():
             tables = Database(bundle.db, execute_plugins=False)
@@ -149,7 +150,7 @@ class Bundle:
             raise ConfigurationError(
                 "there is no such file.", key=str(where), remedy="Make it with: permslip audit fetch."
             )
-        db = sqlite3.connect(where, isolation_level=None)
+        db = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
         bundle = cls(db, where)
         try:
             _prepare(db)

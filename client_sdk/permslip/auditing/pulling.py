@@ -17,6 +17,7 @@ Example::
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import Final
 
@@ -30,7 +31,7 @@ from permslip.merkle import HASH_BYTES, Frontier, leaf_hash
 
 __all__ = ["LedgerEndedError", "frontier_of", "pull"]
 
-_KEPT_AT_ONCE: Final = 16 << 20
+_KEPT_AT_ONCE: Final = 4 << 20
 
 
 class LedgerEndedError(Exception):
@@ -64,23 +65,60 @@ async def pull(
     frontier = frontier_of(row)
     if frontier.size >= checkpoint.size:
         return
-    doing, kept, waiting, size = f"{row.name}: pulling", frontier.size, list[bytes](), 0
+    keeping = _Keeping(bundle, row, found, progress, checkpoint.size)
     try:
-        messages = client.entry_messages(row.root, frontier.size, checkpoint.size)
-        async with aclosing(messages):
+        async with aclosing(client.entry_messages(row.root, frontier.size, checkpoint.size)) as messages:
             async for message in messages:
-                for leaf in message.entries:
-                    if leaf.leaf and leaf_hash(leaf.leaf) != leaf.leaf_hash:
-                        told = "its bytes have another hash than it came with."
-                        found.add(Code.LEAF_HASH, told, ledger=row.ledger, position=leaf.position)
-                frontier.extend([leaf.leaf_hash for leaf in message.entries])
-                waiting.append(message.SerializeToString())
-                size += len(waiting[-1])
-                if size >= _KEPT_AT_ONCE or frontier.size >= checkpoint.size:
-                    bundle.add_arrived(row.ledger, waiting, frontier.size, b"".join(frontier.peaks))
-                    kept, size = frontier.size, 0
-                    waiting.clear()
-                    progress(doing, kept, checkpoint.size)
+                hashes = [leaf.leaf_hash for leaf in message.entries]
+                for leaf, digest in zip(message.entries, hashes, strict=True):
+                    if leaf.leaf and leaf_hash(leaf.leaf) != digest:
+                        keeping.altered.append(leaf.position)
+                frontier.extend(hashes)
+                keeping.take(message.SerializeToString())
+                if keeping.size >= _KEPT_AT_ONCE:
+                    await keeping.keep(frontier)
     except (ProofError, MalformedError) as error:
         told = f"{error.message} The keeper does not give what it signed."
-        raise LedgerEndedError(Code.POSITION_GAP, told, ledger=row.ledger, position=kept) from error
+        raise LedgerEndedError(Code.POSITION_GAP, told, ledger=row.ledger, position=frontier.size) from error
+    finally:
+        await keeping.keep(frontier)
+        await keeping.end()
+
+
+class _Keeping:
+    """Writes what came while more of it comes."""
+
+    def __init__(self, bundle: Bundle, row: LedgerRow, found: Findings, progress: Progress, total: int) -> None:
+        self._bundle, self._row, self._found = bundle, row, found
+        self._progress, self._total = progress, total
+        self._messages: list[bytes] = []
+        self._writing: asyncio.Task[None] | None = None
+        self.altered: list[int] = []
+        self.size = 0
+
+    def take(self, message: bytes) -> None:
+        """Keep it with the next ones."""
+        self._messages.append(message)
+        self.size += len(message)
+
+    async def keep(self, frontier: Frontier) -> None:
+        """Begin to write what was taken, once the last portion is written."""
+        await self.end()
+        if not self._messages:
+            return
+        portion, self._messages, self.size = self._messages, [], 0
+        size, peaks = frontier.size, b"".join(frontier.peaks)
+        write = asyncio.to_thread(self._bundle.add_arrived, self._row.ledger, portion, size, peaks)
+        self._writing = asyncio.ensure_future(write)
+        self._progress(f"{self._row.name}: pulling", size, self._total)
+
+    async def end(self) -> None:
+        """Wait until everything that was begun is written; tell which leaves are not those of their hashes."""
+        if self._writing is not None:
+            # Whoever gives up a pull waits for this: the bundle must not be closed under it.
+            await asyncio.shield(self._writing)
+            self._writing = None
+        for position in self.altered:
+            told = "its bytes have another hash than it came with."
+            self._found.add(Code.LEAF_HASH, told, ledger=self._row.ledger, position=position)
+        self.altered.clear()
