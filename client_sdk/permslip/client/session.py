@@ -67,6 +67,7 @@ class SeenCertificates(Protocol):
 
     def broker_seq(self, root: bytes) -> int:
         """The highest number; 0 where none was seen."""
+        ...
 
     def saw_broker_seq(self, root: bytes, seq: int) -> None:
         """Remember it if it is higher."""
