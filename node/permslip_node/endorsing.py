@@ -39,7 +39,7 @@ from permslip.grants import revoker_hash
 from permslip.hosting.database import reading
 from permslip.hosting.drafts import Draft, Recorded
 from permslip.hosting.logs import get_log
-from permslip.quantities import Millis
+from permslip.quantities import Millis, Position
 from permslip.reasons import Reason
 from permslip.statements import Signed
 from permslip_node import schema
@@ -47,6 +47,7 @@ from permslip_node.identity import Identity
 from permslip_node.judging import Judgement, judge
 from permslip_node.recording import OwnWord, Recording, statement_draft, write_outgoing
 from permslip_node.roster import authority_subject, read_authority
+from permslip_node.vetoes import end_vetoes
 
 __all__ = ["RENEW_BEFORE", "Endorser"]
 
@@ -257,12 +258,19 @@ class Endorser:
             if last is not None:
                 created_at = Millis(max(created_at, last.payload.created_at + 1))
             signed = word.signed = self._signed(grant, judgement, created_at)
+            is_new = not approved_before and judgement.verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
+
+            def also(own: Connection, position: Position) -> None:
+                write_outgoing(own, position, signed, self._recording.brokers)
+                if is_new:
+                    end_vetoes(own, grant.payload)
+
             draft = statement_draft(
                 signed,
                 subject=grant.id,
                 slice_of=(place.node, place.handle),
                 changes=(grant.id, *grant.payload.supersedes),
-                also=lambda own, position: write_outgoing(own, position, signed, self._recording.brokers),
+                also=also,
             )
             return replace(
                 draft,

@@ -8,7 +8,8 @@ Rules:
 - A grant that was endorsed before is judged by who is left: a suspended signer does not count any more, but what the
   others signed with her stands if they alone meet the quorum. A key that was lost since still counts as its person.
 - ``all`` counts persons with authority, also those who have no key yet: nobody is passed over because she was slow.
-- What another guardian revoked for this grantee comes back only with everybody's signature.
+- What another guardian revoked for this grantee comes back only with everybody's signature, or once she gives it again
+  herself (:mod:`permslip_node.vetoes`).
 - Any guardian may revoke; but where this node does not let the guardians of a learner learn of one another, only those
   who signed: who may revoke is shown the grant, and with it who gave it (docs/adr/0012).
 - A refused grant is never revived: whoever may sign now signs a new one.

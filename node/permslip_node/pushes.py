@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, node_pb2, statement_pb2 as pb
@@ -47,6 +47,7 @@ from permslip_node import schema
 from permslip_node.broker_memory import BrokerMemory
 from permslip_node.identity import Identity
 from permslip_node.recording import OwnWord, Recording, statement_draft, write_outgoing
+from permslip_node.vetoes import write_veto
 
 __all__ = ["PUSHED", "Pushes"]
 
@@ -262,7 +263,7 @@ class Pushes:
             if tell:
                 write_outgoing(connection, position, signed, brokers)
             if signed.payload.role == pb.REVOKER_ROLE_GUARDIAN:
-                _write_veto(connection, grant, signed.payload, self._clock())
+                write_veto(connection, grant, signed.payload)
             if also is not None:
                 also(connection, position)
 
@@ -300,25 +301,6 @@ class Pushes:
     def _count(self, broker: bytes, push: node_pb2.Push) -> None:
         with writing(self._engine) as connection:
             self.memory.write_push(connection, broker, push)
-
-
-def _write_veto(connection: Connection, grant: pb.Grant, revocation: pb.Revocation, now: Millis) -> None:
-    """Remember which guardian took it from this grantee: giving it back needs everybody's signature."""
-    key, veto = schema.person_key.c, schema.veto
-    who = connection.execute(
-        select(key.person_id).where(key.handle == grant.slice.handle, key.key == revocation.signer.key)
-    ).scalar()
-    if who is None:
-        return
-    known = connection.execute(
-        select(veto.c.revoked_at).where(
-            veto.c.handle == grant.slice.handle, veto.c.grantee == grant.grantee, veto.c.person_id == who
-        )
-    ).scalar()
-    if known is None:
-        connection.execute(
-            insert(veto).values(handle=grant.slice.handle, grantee=grant.grantee, person_id=who, revoked_at=now)
-        )
 
 
 def _reason(recording: Recording, signed: Signed[pb.Revocation]) -> Reason:

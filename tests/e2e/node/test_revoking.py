@@ -99,6 +99,26 @@ async def test_guardian_who_did_not_sign_may_revoke_and_her_revocation_binds_the
         assert both.verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
 
 
+async def test_who_revoked_and_grants_anew_herself_binds_the_other_no_longer(world: World) -> None:
+    ada = world.school.learner("604822", guardians=["P1", "P2"])
+    async with world.attached() as (_, node):
+        mother = await world.school.link(node, "604822", "P1")
+        father = await world.school.link(node, "604822", "P2")
+        grant, signed_before = world.grant(father, handle=ada), world.grant(father, handle=ada)
+        await node.endorse(grant)
+        revocation = revoked_by(world, father, grant.id)
+        world.broker.push(revocation, chain=[grant])
+        await world.broker.acknowledgement_of(revocation.id)
+
+        # What he signed before he changed his mind says nothing of what he thinks now.
+        assert (await node.endorse(signed_before)).verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
+        alone = await node.endorse(world.grant(mother, handle=ada))
+        assert alone.verdict == pb.ENDORSEMENT_VERDICT_REVOKED_BEFORE
+
+        assert (await node.endorse(world.grant(father, handle=ada))).verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
+        assert (await node.endorse(world.grant(mother, handle=ada))).verdict == pb.ENDORSEMENT_VERDICT_ENDORSED
+
+
 async def test_grant_that_was_revoked_before_the_node_ever_saw_it_is_dead_when_it_comes(world: World) -> None:
     ada = world.school.learner("604822", grades=1)
     async with world.attached() as (_, node):
