@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         SealError,
         SignatureError,
         TimedOutError,
+        TooLargeError,
         UnavailableError,
         VerificationError,
     )
@@ -125,6 +126,7 @@ __all__ = [
     "TimedOutError",
     "Timeout",
     "TlogProof",
+    "TooLargeError",
     "UnavailableError",
     "VerificationError",
     "Wallet",

@@ -15,6 +15,7 @@ A caller who catches :class:`PermslipError` catches all of it; parsers never lea
     ├── RefusedError            a broker or node said no (carries the reason code and its remedy)
     ├── UnavailableError        no answer could be had: try again
     │   └── TimedOutError       the time allowed for the call ran out
+    ├── TooLargeError           an answer is larger than the caller allows
     ├── KeyFileError            a private key file cannot be used (missing, readable by others, wrong passphrase)
     ├── ConfigurationError      a configuration key is missing or wrong (names the key)
     └── ImportFileError         a source file cannot be read at all (names file and line)
@@ -38,6 +39,7 @@ __all__ = [
     "SealError",
     "SignatureError",
     "TimedOutError",
+    "TooLargeError",
     "UnavailableError",
     "VerificationError",
 ]
@@ -130,6 +132,10 @@ class UnavailableError(PermslipError):
 
 class TimedOutError(UnavailableError):
     """The time allowed for the call ran out."""
+
+
+class TooLargeError(PermslipError):
+    """An answer is larger than the caller allows; what came of it was thrown away."""
 
 
 class KeyFileError(PermslipError):

@@ -7,6 +7,7 @@ Rules:
 - A section that was not granted is refused, even where the node itself releases it: it would stand in no consent.
 - Room is given back (``Credit``) as chunks are opened. Who sends more than there is room for is cut off.
 - A signing key that is not known is asked for once; then it is known or refused.
+- What is collected is held in memory, so it has a bound; what is streamed is not held.
 - A *collecting* answer opens each piece as it comes; a *streaming* one only when its reader asks for more.
 
 Example::
@@ -35,6 +36,7 @@ from permslip.errors import (
     RefusedError,
     SealError,
     TimedOutError,
+    TooLargeError,
     UnavailableError,
     VerificationError,
 )
@@ -95,6 +97,7 @@ class OpenAnswer:
         gone: told once, when it ended; whether the broker must be told.
         granted: the leaves that the grant covers; a node that releases others is not believed.
         streaming: hand records out as they are asked for.
+        most: sealed bytes that a collecting answer may have; a streaming one keeps nothing.
     """
 
     def __init__(
@@ -111,8 +114,12 @@ class OpenAnswer:
         gone: Callable[[OpenAnswer, bool], None],
         granted: Collection[str],
         streaming: bool = False,
+        most: int | None = None,
     ) -> None:
         self.query = query
+        self.received = 0
+        """Sealed bytes that arrived."""
+        self._most = most
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._released_may_be = frozenset(expand(query.payload.sections)).intersection(granted)
         self._node, self._learn = node, learn
@@ -148,16 +155,27 @@ class OpenAnswer:
             self._items.append(piece.opening)
         if piece.chunks:
             self._items.extend(piece.chunks)
-            self._held += sum(map(len, piece.chunks))
+            size = sum(map(len, piece.chunks))
+            self._held += size
+            self.received += size
             self._released = True
         if piece.HasField("outcome"):
             self._items.append(piece.outcome)
-        if self._held > self._window + _OVERSHOOT:
+        if self._most is not None and self.received > self._most:
+            self._refuse_size()
+        elif self._held > self._window + _OVERSHOOT:
             self._fault(MalformedError("more bytes came than there is room for.", field="answer.chunks"))
         elif self._streaming:
             self._more.set()
         elif self._learning is None:
             self._collect()
+
+    def _refuse_size(self) -> None:
+        error = TooLargeError(
+            "the node's answer is larger than max_answer_bytes allows.",
+            remedy="Ask for fewer sections or days, read it with records(), or allow more.",
+        )
+        self._end(Ending(Reason.TOO_LARGE, error=error, released=self._released), tell=True)
 
     def lose(self, error: PermslipError) -> None:
         """The stream broke, or the broker ended it."""

@@ -6,6 +6,7 @@ Rules:
 - When the stream broke, the same is asked again while there is time: as ``retry_of`` when nothing had arrived, as
   ``continues`` when something had, so that it counts as one use. When the broker is busy or going away, it is asked
   again after the time that it names. A node that is unreachable is not asked again: what is missing is said instead.
+- One node's answer is held in memory up to ``max_answer_bytes``, over all pages; a stream of records is not held.
 - What was collected before a break is thrown away: a slice is whole or it is nothing.
 
 Example::
@@ -29,13 +30,16 @@ from permslip.client.selection import Ask
 from permslip.client.session import Session, backoff
 from permslip.coverage import Coverage, Held, coverage_of, uncovered
 from permslip.decision import MAX_QUERY_LIFETIME
-from permslip.errors import PermslipError, SealError, TimedOutError
+from permslip.errors import ConfigurationError, PermslipError, SealError, TimedOutError
 from permslip.keys import SealingKey
 from permslip.profile import SliceAnswer
 from permslip.reasons import Reason
 from permslip.statements import Signed
 
-__all__ = ["Asking", "make_query"]
+__all__ = ["DEFAULT_MAX_ANSWER", "Asking", "make_query"]
+
+DEFAULT_MAX_ANSWER: Final = 64 << 20
+"""Sealed bytes that one node's answer may have, all pages together, where it is held in memory."""
 
 _TRIES: Final = 4
 _AGAIN: Final = frozenset({Reason.BUSY, Reason.DRAINING})
@@ -80,10 +84,13 @@ class Asking:
     Args:
         session: with the broker.
         exchange: its stream.
+        max_answer_bytes: sealed bytes that an answer may have that is held in memory.
     """
 
-    def __init__(self, session: Session, exchange: Exchange) -> None:
-        self._session, self._exchange = session, exchange
+    def __init__(self, session: Session, exchange: Exchange, *, max_answer_bytes: int = DEFAULT_MAX_ANSWER) -> None:
+        if max_answer_bytes < 1:
+            raise ConfigurationError("expected more than 0 bytes.", key="max_answer_bytes")
+        self._session, self._exchange, self._most = session, exchange, max_answer_bytes
 
     async def ask(self, ask: Ask, *, until: float) -> SliceAnswer:
         """Everything that one node answers, as one slice.
@@ -98,9 +105,9 @@ class Asking:
         """
         records: list[record_pb2.Record] = []
         covered: dict[str, Coverage] = {}
-        first, tries = b"", 0
+        first, tries, most = b"", 0, self._most
         while True:
-            answer = await self._open(ask, until)
+            answer = await self._open(ask, until, most=most)
             if answer is None:
                 return self._silent(ask, Ending(Reason.TIMED_OUT))
             try:
@@ -117,6 +124,7 @@ class Asking:
                 continue
             first = first or answer.query.id
             records += ending.records
+            most -= answer.received
             manifest = ending.manifest.payload
             for cover in coverage_of(manifest.coverage, node=ask.view.node, node_name=ask.view.node_name):
                 covered[cover.section] = _added(covered.get(cover.section), cover)
@@ -160,7 +168,9 @@ class Asking:
                 return
             ask = ask.next_page(manifest.next_page, first)
 
-    async def _open(self, ask: Ask, until: float, *, streaming: bool = False) -> OpenAnswer | None:
+    async def _open(
+        self, ask: Ask, until: float, *, streaming: bool = False, most: int | None = None
+    ) -> OpenAnswer | None:
         """Send the query; None when its time was over before there was a place for it."""
         loop = asyncio.get_running_loop()
         try:
@@ -181,6 +191,7 @@ class Asking:
             granted=[leaf for leaf in ask.leaves if ask.view.covers(leaf)],
             deadline=max(left, 0.001),
             streaming=streaming,
+            most=most,
         )
 
     def _again(self, ask: Ask, query_id: bytes, ending: Ending) -> Ask | None:

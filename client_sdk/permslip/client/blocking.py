@@ -25,6 +25,7 @@ from google.protobuf.message import Message
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.client.accesses import AccessReport
+from permslip.client.asking import DEFAULT_MAX_ANSWER
 from permslip.client.consenting import Consent, ConsentDraft, GivenTerms
 from permslip.client.ending import Revocable
 from permslip.client.guarding import AsyncGuardianClient
@@ -65,6 +66,7 @@ class Client:
         tls_ca: str | os.PathLike[str] | None = None,
         timeout: Timeout | None = None,
         max_open: int = DEFAULT_MAX_OPEN,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
         self._client = AsyncClient(
@@ -78,6 +80,7 @@ class Client:
             tls_ca=tls_ca,
             timeout=timeout,
             max_open=max_open,
+            max_answer_bytes=max_answer_bytes,
             now=now,
         )
         self._thread = LoopThread()
@@ -173,6 +176,7 @@ class GuardianClient:
         tls_ca: str | os.PathLike[str] | None = None,
         witnesses: str | os.PathLike[str] | None = None,
         timeout: Timeout | None = None,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
         self._client = AsyncGuardianClient(
@@ -186,6 +190,7 @@ class GuardianClient:
             tls_ca=tls_ca,
             witnesses=witnesses,
             timeout=timeout,
+            max_answer_bytes=max_answer_bytes,
             now=now,
         )
         self._thread = LoopThread()

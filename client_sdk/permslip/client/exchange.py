@@ -92,6 +92,7 @@ class Stream:
         granted: Collection[str],
         deadline: float,
         streaming: bool = False,
+        most: int | None = None,
     ) -> OpenAnswer:
         """Send a query; the answer's ending is done after ``deadline`` seconds at the latest.
 
@@ -101,7 +102,7 @@ class Stream:
             node: root key of the node that its grant names.
             granted: the leaves that its grant covers.
             deadline: seconds.
-            streaming: see :class:`~permslip.client.answers.OpenAnswer`.
+            streaming, most: see :class:`~permslip.client.answers.OpenAnswer`.
         """
         answer = OpenAnswer(
             query,
@@ -115,6 +116,7 @@ class Stream:
             gone=self._gone,
             granted=granted,
             streaming=streaming,
+            most=most,
         )
         self._open[query.id] = answer
         if self._failure is not None:

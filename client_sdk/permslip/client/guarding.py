@@ -23,6 +23,7 @@ from typing import Final, Self, Unpack
 from permslip._pb.permslip.v1 import guardian_pb2, guardian_pb2_grpc, statement_pb2 as pb
 from permslip.armor import read_statements, write_statements
 from permslip.client.accesses import AccessReport
+from permslip.client.asking import DEFAULT_MAX_ANSWER
 from permslip.client.chains import read_accesses
 from permslip.client.consenting import Consent, ConsentDraft, GivenTerms, terms_of
 from permslip.client.ending import Revocable, revocations_of
@@ -57,7 +58,7 @@ class AsyncGuardianClient:
     """A guardian's, or a learner's, connection to a broker. Nothing is connected before it is needed.
 
     Args:
-        broker, broker_root, federation, operator, tls_ca, timeout, now: as for
+        broker, broker_root, federation, operator, tls_ca, timeout, max_answer_bytes, now: as for
             :class:`~permslip.client.providing.AsyncClient`.
         wallet: her wallet, or the path of its folder.
         keys: her keys, where there is no wallet.
@@ -82,6 +83,7 @@ class AsyncGuardianClient:
         tls_ca: str | os.PathLike[str] | None = None,
         witnesses: str | os.PathLike[str] | None = None,
         timeout: Timeout | None = None,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
         if wallet is not None and not isinstance(wallet, Wallet):
@@ -95,7 +97,7 @@ class AsyncGuardianClient:
         self._witnesses = read_statements(witnesses) if witnesses is not None else []
         identity = identify(keys, None, federation=federation, passphrase=passphrase)
         self._session = Session(server, identity, timeout or Timeout(), now, seen=wallet)
-        self._reader = Reader(self._session, max_open=_MAX_OPEN)
+        self._reader = Reader(self._session, max_open=_MAX_OPEN, max_answer_bytes=max_answer_bytes)
         self._granting = Granting(self._session, self._reader, wallet)
 
     async def __aenter__(self) -> Self:

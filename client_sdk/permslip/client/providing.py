@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from google.protobuf.message import Message
 
+from permslip.client.asking import DEFAULT_MAX_ANSWER
 from permslip.client.identity import CertSource, KeySource, identify
 from permslip.client.reading import Reader, RecordStream, Wanted
 from permslip.client.selection import Selector
@@ -56,6 +57,8 @@ class AsyncClient:
         tls_ca: PEM file of the certificates to trust; None: the system's, and no TLS to this very machine.
         timeout: how long to wait.
         max_open: queries that may be open at once.
+        max_answer_bytes: that one node's answer to a profile may have, sealed; beyond them it is a gap with a
+            :class:`~permslip.errors.TooLargeError`. Records that are streamed have no such bound.
         now: the clock, for tests.
 
     Raises:
@@ -76,12 +79,13 @@ class AsyncClient:
         tls_ca: str | os.PathLike[str] | None = None,
         timeout: Timeout | None = None,
         max_open: int = DEFAULT_MAX_OPEN,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER,
         now: Callable[[], Millis] = system_clock,
     ) -> None:
         server = server_of(broker, broker_root, federation, operator, os.fspath(tls_ca) if tls_ca else None)
         identity = identify(keys, cert, federation=federation, passphrase=passphrase)
         self._session = Session(server, identity, timeout or Timeout(), now)
-        self._reader = Reader(self._session, max_open=max_open)
+        self._reader = Reader(self._session, max_open=max_open, max_answer_bytes=max_answer_bytes)
 
     async def __aenter__(self) -> Self:
         return self

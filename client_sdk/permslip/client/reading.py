@@ -17,7 +17,7 @@ from typing import Final, Self
 from google.protobuf.message import DecodeError, Message
 
 from permslip._pb.permslip.v1 import provider_pb2, provider_pb2_grpc, session_pb2, statement_pb2 as pb
-from permslip.client.asking import Asking
+from permslip.client.asking import DEFAULT_MAX_ANSWER, Asking
 from permslip.client.exchange import Exchange
 from permslip.client.selection import Ask, Selector, choose, plan
 from permslip.client.session import Session
@@ -55,13 +55,14 @@ class Reader:
     Args:
         session: with the broker.
         max_open: queries that may be open at once.
+        max_answer_bytes: sealed bytes that one node's answer to a profile may have.
     """
 
-    def __init__(self, session: Session, *, max_open: int) -> None:
+    def __init__(self, session: Session, *, max_open: int, max_answer_bytes: int = DEFAULT_MAX_ANSWER) -> None:
         self.session = session
         self._max_open = max_open
         self._exchange = Exchange(session, max_open=max_open)
-        self._asking = Asking(session, self._exchange)
+        self._asking = Asking(session, self._exchange, max_answer_bytes=max_answer_bytes)
         self._known: list[GrantView] = []
         self._known_at = float("-inf")
         self._listing = asyncio.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -21,12 +22,14 @@ from permslip.coverage import Held
 from permslip.directory import Directory
 from permslip.errors import (
     AuthorityError,
+    ConfigurationError,
     KeyRejectedError,
     MalformedError,
     PermslipError,
     RefusedError,
     SealError,
     SignatureError,
+    TooLargeError,
 )
 from permslip.grant_views import view_of
 from permslip.keyformat import PrincipalKind, StoredKeys
@@ -272,6 +275,37 @@ async def test_a_broker_that_sends_more_than_there_is_room_for_is_cut_off(
     assert await broker.cancelled.get() == broker.queries[0].id
     with pytest.raises(MalformedError, match="room for"):
         await collected(stream)
+
+
+async def test_an_answer_that_is_larger_than_the_client_allows_is_a_gap_that_names_the_remedy(
+    world: World, broker: SimulatedBroker
+) -> None:
+    async def goes_on(asked: Asked) -> Pieces:
+        sealed = seal(asked, [attendance(number, text="x" * 4000) for number in range(400)], per_chunk=15)
+        yield asked.piece(opening=sealed.opening)
+        for chunk in sealed.chunks:
+            yield asked.piece(chunks=[chunk])
+            await asyncio.sleep(0)
+
+    world.consent("learner-17", "Lincoln")
+    broker.script = goes_on
+    keys, cert = world.provider.keys, world.provider.cert
+    async with AsyncClient(**broker.trust(), keys=keys, cert=cert, max_answer_bytes=100_000) as client:
+        profile = await client.profile("learner-17", sections=["personal.attendance"])
+        assert await broker.cancelled.get() == broker.queries[0].id
+    [told] = profile.slices
+
+    assert isinstance(told.error, TooLargeError)
+    assert "max_answer_bytes" in told.error.message
+    assert "records()" in told.error.remedy
+    assert (told.records, told.fault) == ((), None)
+    assert {each.reason for each in told.coverage} == {Reason.TOO_LARGE}
+
+
+async def test_a_bound_for_answers_of_nothing_is_refused(world: World, broker: SimulatedBroker) -> None:
+    provider = world.provider
+    with pytest.raises(ConfigurationError, match="max_answer_bytes"):
+        AsyncClient(**broker.trust(), keys=provider.keys, cert=provider.cert, max_answer_bytes=0)
 
 
 async def test_a_record_of_a_section_that_was_not_asked_for_is_never_handed_out(
