@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +17,7 @@ from permslip.keys import SigningKey
 from permslip.merkle import MemoryHashes, leaf_hash, root_at
 from permslip.notes import Ed25519Signer, append_signatures
 from permslip.tiles import bundles_between, encode_bundle, tile_bytes, tiles_between
+from tests.auditing.log_server import serving
 
 ORIGIN = "log.example/2026"
 LOG = Ed25519Signer(ORIGIN, SigningKey.from_seed(bytes(32)))
@@ -164,29 +161,23 @@ def test_what_is_no_key_no_folder_and_no_log_is_refused(log: Log, tmp_path: Path
         verify_log(tmp_path, str(LOG.key))
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def address(log: Log) -> Iterator[str]:
-    """The log's folder, served."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(log.folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_a_log_is_verified_over_http(log: Log, address: str) -> None:
-    result, _ = verify_log(address, str(LOG.key), witnesses=VKEYS)
+def test_a_log_is_verified_over_http(log: Log) -> None:
+    with serving(log.folder) as address:
+        result, _ = verify_log(address, str(LOG.key), witnesses=VKEYS)
 
     assert (result.exit_code, result.counts["entries"]) == (0, 600)
+
+
+def test_a_log_whose_entries_are_not_for_everybody_is_verified_from_its_tiles_up(log: Log) -> None:
+    with serving(log.folder, refused="/tile/entries/") as address:
+        result, _ = verify_log(address, str(LOG.key))
+
+    assert (result.exit_code, result.counts["leaves"], result.counts.get("entries")) == (0, 600, None)
+
+
+def test_a_server_that_refuses_hashes_leaves_the_log_unchecked(log: Log) -> None:
+    with serving(log.folder, refused="/tile/0/") as address, pytest.raises(UnavailableError, match="403"):
+        verify_log(address, str(LOG.key))
 
 
 def test_a_server_that_is_away_leaves_the_log_unchecked() -> None:
