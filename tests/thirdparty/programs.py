@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ class Judge(Protocol):
         """The old (size, root) is a prefix of the new."""
         ...
 
-    def tiles(self, folder: Path, leaf: bytes, index: int, log_key: str, old: tuple[int, bytes]) -> None:
-        """A folder of tiles with its checkpoint holds that leaf, and grew from the old (size, root)."""
+    def tiles(self, source: Path | str, leaf: bytes, index: int, log_key: str, old: tuple[int, bytes]) -> None:
+        """Tiles with their checkpoint, in a folder or at ``http://…``, hold that leaf, and grew from the old."""
         ...
 
 
@@ -88,13 +89,13 @@ class Go:
             proof=[_b64(each) for each in proof],
         )
 
-    def tiles(self, folder: Path, leaf: bytes, index: int, log_key: str, old: tuple[int, bytes]) -> None:
-        note = (folder / "checkpoint").read_bytes()
+    def tiles(self, source: Path | str, leaf: bytes, index: int, log_key: str, old: tuple[int, bytes]) -> None:
+        note = _read(source, "checkpoint")
         self.checkpoint(note, log_key, [], 0)
         _, size, root = note.decode().split("\n")[:3]
         self._ask(
             op="tiles",
-            folder=str(folder),
+            source=str(source),
             leaf=_b64(leaf),
             index=index,
             size=int(size),
@@ -127,10 +128,30 @@ class Aics:
         trees = ("--old-size", str(old[0]), "--old-root", _b64(old[1]), "--new-size", str(new[0]))
         self._ask("verify-consistency", *trees, "--new-root", _b64(new[1]), "--proof", self._hashes(proof))
 
-    def tiles(self, folder: Path, leaf: bytes, index: int, log_key: str, old: tuple[int, bytes]) -> None:
-        where = ("--tiles", str(folder), "--log-key", log_key)
+    def tiles(self, source: Path | str, leaf: bytes, index: int, log_key: str, old: tuple[int, bytes]) -> None:
+        where = ("--tiles", str(source), "--log-key", log_key)
         self._ask("verify-inclusion", "--leaf", self._file("leaf", leaf), "--index", str(index), *where)
         self._ask("verify-consistency", "--old-size", str(old[0]), "--old-root", _b64(old[1]), *where)
+
+    def entry(self, folder: Path, index: int, log_key: str) -> None:
+        """The entry that the folder's own bundles hold at that index is in the tree."""
+        self._ask("verify-inclusion", "--index", str(index), "--tiles", str(folder), "--log-key", log_key)
+
+    # ------------------------------------------------------------------------------------- a log of its own
+
+    def build(self, folder: Path, lines: bytes) -> None:
+        """Begin a log: each line is an entry."""
+        self._ask("build-tiles", "--leaves", self._file("leaves", lines), "--out", str(folder), "--zero")
+
+    def append(self, folder: Path, size: int, lines: bytes) -> None:
+        """Let a log of that size grow."""
+        leaves = self._file("leaves", lines)
+        self._ask("append-tiles", "--out", str(folder), "--size", str(size), "--leaves", leaves, "--zero", "--no-fsync")
+
+    def run_script(self, script: str, **given: object) -> Any:
+        """Run Python where the tool's package can be imported; ``given`` is on standard input as JSON, as is the
+        answer on standard output."""
+        return json.loads(_run([str(self.program.with_name("python")), "-c", script], stdin=json.dumps(given)))
 
     def _ask(self, *words: str) -> None:
         _run([str(self.program), *words])
@@ -202,12 +223,21 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _run(command: list[str], stdin: str = "") -> None:
+def _read(source: Path | str, path: str) -> bytes:
+    if isinstance(source, Path):
+        return (source / path).read_bytes()
+    with urllib.request.urlopen(f"{source}/{path}", timeout=20) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def _run(command: list[str], stdin: str = "") -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == 1:
         raise RefusedError((done.stderr or done.stdout).strip())
     if done.returncode:
         raise RuntimeError(f"{command[0]} could not be asked: {done.stderr}")
+    return done.stdout
 
 
 def _b64(raw: bytes) -> str:

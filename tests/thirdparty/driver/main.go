@@ -13,6 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +29,7 @@ type request struct {
 	LogKey    string   `json:"log_key"`
 	Witnesses []string `json:"witnesses"`
 	Quorum    int      `json:"quorum"`
-	Folder    string   `json:"folder"`
+	Source    string   `json:"source"`
 	Size      int64    `json:"size"`
 	Root      []byte   `json:"root"`
 	OldSize   int64    `json:"old_size"`
@@ -136,16 +138,16 @@ func (v *cosignatureVerifier) Verify(message, signature []byte) bool {
 	return ed25519.Verify(v.key, []byte(signed), signature[8:])
 }
 
-// folderTiles reads tiles as c2sp.org/tlog-tiles lays them out: as the module does, but without the height.
-type folderTiles struct{ folder string }
+// sourceTiles reads tiles as c2sp.org/tlog-tiles lays them out: as the module does, but without the height. The source is
+// a folder or an http address.
+type sourceTiles struct{ source string }
 
-func (f folderTiles) Height() int                         { return 8 }
-func (f folderTiles) SaveTiles(_ []tlog.Tile, _ [][]byte) {}
-func (f folderTiles) ReadTiles(wanted []tlog.Tile) ([][]byte, error) {
+func (s sourceTiles) Height() int                         { return 8 }
+func (s sourceTiles) SaveTiles(_ []tlog.Tile, _ [][]byte) {}
+func (s sourceTiles) ReadTiles(wanted []tlog.Tile) ([][]byte, error) {
 	var contents [][]byte
 	for _, tile := range wanted {
-		path := strings.Replace(tile.Path(), "tile/8/", "tile/", 1)
-		content, err := os.ReadFile(filepath.Join(f.folder, filepath.FromSlash(path)))
+		content, err := s.read(strings.Replace(tile.Path(), "tile/8/", "tile/", 1))
 		if err != nil {
 			return nil, err
 		}
@@ -154,10 +156,25 @@ func (f folderTiles) ReadTiles(wanted []tlog.Tile) ([][]byte, error) {
 	return contents, nil
 }
 
+func (s sourceTiles) read(path string) ([]byte, error) {
+	if !strings.HasPrefix(s.source, "http://") {
+		return os.ReadFile(filepath.Join(s.source, filepath.FromSlash(path)))
+	}
+	answer, err := http.Get(s.source + "/" + path)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", path, answer.Status)
+	}
+	return io.ReadAll(answer.Body)
+}
+
 // tiles proves a record and an earlier size of the tree by nothing but the tiles.
 func tiles(asked request) error {
 	tree := tlog.Tree{N: asked.Size, Hash: hash(asked.Root)}
-	reader := tlog.TileHashReader(tree, folderTiles{asked.Folder})
+	reader := tlog.TileHashReader(tree, sourceTiles{asked.Source})
 	proof, err := tlog.ProveRecord(asked.Size, asked.Index, reader)
 	if err != nil {
 		return err
