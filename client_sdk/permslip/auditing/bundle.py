@@ -34,7 +34,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from permslip import dsse, statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
-from permslip.auditing.bundle_schema import FORMAT, TABLES, VIEWS
+from permslip.auditing.bundle_schema import FORMAT, TABLES, VIEWS, check_schema
 from permslip.auditing.entry_rows import EntryRow
 from permslip.auditing.finding import Findings
 from permslip.auditing.results import Trust
@@ -144,6 +144,7 @@ class Bundle:
 
         Raises:
             ConfigurationError: there is no such file, or it is no audit bundle.
+            MalformedError: its tables are not those of a bundle, or something in it acts by itself.
         """
         where = Path(path)
         if not where.is_file():
@@ -155,8 +156,13 @@ class Bundle:
         try:
             _prepare(db)
             found = bundle.meta("format")
+            if found == FORMAT:
+                check_schema(db)
         except sqlite3.Error:
             found = None
+        except PermslipError:
+            bundle.close()
+            raise
         if found != FORMAT:
             bundle.close()
             raise ConfigurationError(
@@ -397,6 +403,8 @@ class Bundle:
 
 
 def _prepare(db: sqlite3.Connection) -> None:
+    # What somebody else wrote into the file must not call functions from within its views and indexes.
+    db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA cache_size = -32768")
     db.execute("PRAGMA temp_store = FILE")

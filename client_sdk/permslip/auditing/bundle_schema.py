@@ -6,6 +6,8 @@ Rules:
 - Times are UTC milliseconds since 1970, but for the POSIX seconds in a checkpoint's cosignatures.
 - Reasons, actions and purposes are the names of the wire contract, without their prefix.
 - ``ledger`` 1 is the broker's.
+- Tables are strict, so that a column holds what it says; a file that another one made is opened only if its tables,
+  indexes and views are these, and nothing acts by itself in it (:func:`check_schema`).
 - ``arrived`` holds what was pulled and not examined yet; it is empty after a fetch that was not interrupted.
 - What was added to a format that others read is a new format: ``permslip-audit-bundle/2``.
 """
@@ -13,9 +15,12 @@ Rules:
 from __future__ import annotations
 
 import re
+import sqlite3
 from typing import Final
 
-__all__ = ["FORMAT", "TABLES", "VIEWS"]
+from permslip.errors import MalformedError
+
+__all__ = ["FORMAT", "TABLES", "VIEWS", "check_schema"]
 
 FORMAT: Final = "permslip-audit-bundle/1"
 
@@ -23,7 +28,7 @@ TABLES: Final = """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE ledger (
     ledger INTEGER PRIMARY KEY,
     root BLOB NOT NULL UNIQUE,
@@ -36,12 +41,12 @@ CREATE TABLE ledger (
     head_size INTEGER,
     head_root BLOB,
     pulled INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE TABLE arrived (
     arrived INTEGER PRIMARY KEY,
     ledger INTEGER NOT NULL REFERENCES ledger (ledger),
     message BLOB NOT NULL
-);
+) STRICT;
 CREATE TABLE checkpoint (
     ledger INTEGER NOT NULL REFERENCES ledger (ledger),
     size INTEGER NOT NULL,
@@ -52,7 +57,7 @@ CREATE TABLE checkpoint (
     visit INTEGER NOT NULL,
     fetched_at INTEGER NOT NULL,
     PRIMARY KEY (ledger, size, visit)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE entry (
     ledger INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -79,7 +84,7 @@ CREATE TABLE entry (
     sealed_bytes INTEGER,
     manifest_sha256 BLOB,
     PRIMARY KEY (ledger, position)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX entry_query ON entry (query_id) WHERE query_id IS NOT NULL;
 CREATE INDEX entry_grant ON entry (grant_id) WHERE grant_id IS NOT NULL;
 CREATE INDEX entry_statement ON entry (statement_id) WHERE statement_id IS NOT NULL;
@@ -93,7 +98,7 @@ CREATE TABLE statement (
     envelope_sha256 BLOB NOT NULL,
     signer BLOB NOT NULL,
     created_at INTEGER NOT NULL
-);
+) STRICT;
 CREATE INDEX statement_envelope ON statement (envelope_sha256);
 CREATE TABLE erased (
     statement_id BLOB NOT NULL,
@@ -102,13 +107,13 @@ CREATE TABLE erased (
     erased_at INTEGER NOT NULL,
     rule TEXT NOT NULL,
     PRIMARY KEY (statement_id, ledger)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE organization (
     root BLOB PRIMARY KEY,
     did TEXT NOT NULL,
     name TEXT NOT NULL,
     kind TEXT NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE finding (
     finding INTEGER PRIMARY KEY,
     step TEXT NOT NULL,
@@ -118,7 +123,7 @@ CREATE TABLE finding (
     position INTEGER,
     message TEXT NOT NULL,
     details TEXT NOT NULL DEFAULT '{}'
-);
+) STRICT;
 CREATE INDEX finding_step ON finding (step, code);
 CREATE TABLE run (
     step TEXT PRIMARY KEY,
@@ -126,9 +131,11 @@ CREATE TABLE run (
     finished_at INTEGER NOT NULL,
     result TEXT NOT NULL CHECK (result IN ('clean', 'findings', 'unchecked')),
     counts TEXT NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 """
 
+
+_NAME: Final = re.compile(r"CREATE (?:TABLE|INDEX) (\w+)")
 
 # `utc(…)` stands for what shows milliseconds as a time.
 _UTC: Final = re.compile(r"utc\(((?:min|max)\([a-z_.]+\)|[a-z_.]+)\)")
@@ -202,3 +209,39 @@ _VIEWS: Final = {
 
 VIEWS: Final[dict[str, str]] = {name: _UTC.sub(_SHOWN, query) for name, query in _VIEWS.items()}
 """By name. Figures are of the broker's ledger, through which every access goes, so that nothing counts twice."""
+
+_OBJECTS: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+_OTHERS_MAY_ADD: Final = ("table", "view")
+
+
+def check_schema(db: sqlite3.Connection) -> None:
+    """Check that a file's tables and views are those of a bundle: one that somebody else made may hold a view in the
+    place of a table, which shows each check another history, or a trigger that takes findings away again.
+
+    Tables and views that other tools added beside them stay.
+
+    Raises:
+        MalformedError: names the first that differs.
+    """
+    with_names = {name: _words(statement) for statement in TABLES.split(";") for name in _NAME.findall(statement)}
+    expected = with_names | {name: _words(f"CREATE VIEW {name} AS {query}") for name, query in VIEWS.items()}
+    for kind, name, table, sql in db.execute(_OBJECTS).fetchall():
+        if sql is None and kind == "index":
+            continue  # of a primary key
+        if name in expected:
+            if _words(str(sql)) != expected.pop(name):
+                raise _differs(f"the {kind} {name} is not the one of a bundle")
+        elif kind not in _OTHERS_MAY_ADD and (kind == "trigger" or table in with_names):
+            raise _differs(f"there is a {kind} {name}")
+    if expected:
+        raise _differs(f"there is no {min(expected)}")
+
+
+def _words(sql: str) -> list[str]:
+    """A statement without what tools write differently: blanks, and quotes around its name."""
+    words = sql.split()
+    return [*(each.strip('"[]`') for each in words[:3]), *words[3:]]
+
+
+def _differs(what: str) -> MalformedError:
+    return MalformedError(f"{what}.", field="schema", remedy="Fetch into a new bundle; trust no file of others.")
