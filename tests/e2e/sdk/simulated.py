@@ -508,7 +508,7 @@ class SimulatedBroker(
     async def _unused(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "real processes serve this")
 
-    Deposit = DepositConsent = ListAccesses = ListInbox = _unused
+    Deposit = DepositConsent = ListAccesses = ListInbox = ReadNodeLedger = _unused
 
     async def Revoke(
         self, request: guardian_pb2.RevokeRequest, context: Any
