@@ -2,7 +2,8 @@
 
 Rules:
 
-- 0 is clean, 1 is findings, 2 is «could not check», whatever kept it from being checked.
+- 0 is clean, 1 is findings, 2 is «could not check», whatever kept it from being checked: also an interruption, a file
+  that cannot be written, and what nobody foresaw.
 - Progress goes to standard error, and not at all with ``--json``.
 - Findings are in the bundle; what is printed is the first of them, faults before warnings before notes.
 """
@@ -10,7 +11,9 @@ Rules:
 from __future__ import annotations
 
 import functools
+import sqlite3
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
 
-from permslip.cli.output import emit, print_error, table
+from permslip.cli.output import emit, plain, print_error, table
 from permslip.errors import ConfigurationError, PermslipError
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ bundle_path = click.Path(path_type=Path, dir_okay=False)
 
 
 def checking(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn every error of the product into a message and exit code 2: it could not be checked."""
+    """Turn whatever ends a command early into a message and exit code 2: it could not be checked."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -52,6 +55,20 @@ def checking(function: Callable[P, R]) -> Callable[P, R]:
             raise click.UsageError(
                 f"this needs {error.name}. Install it with: pip install 'permslip[audit]'"
             ) from error
+        except click.ClickException as error:
+            error.show()
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted.", err=True)
+        except sqlite3.Error as error:
+            failed = ConfigurationError(
+                f"cannot be used: {error}.",
+                key="bundle",
+                remedy="Check that it is yours to write, and used by nobody else.",
+            )
+            print_error(failed, as_json=bool(kwargs.get("as_json")))
+        except Exception:  # noqa: BLE001 (whatever it is: Python's own exit code for it would read as «findings»)
+            click.echo(traceback.format_exc(), err=True)
+        sys.exit(EXIT_UNCHECKED)
 
     return guarded
 
@@ -93,13 +110,14 @@ def watched(*, quiet: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # A keeper's name is no markup.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def told(doing: str, done: int, total: int) -> None:
             if doing not in tasks:
-                tasks[doing] = progress.add_task(doing, total=None)
+                tasks[doing] = progress.add_task(plain(doing), total=None)
             progress.update(tasks[doing], completed=done, total=total or None)
 
         yield told

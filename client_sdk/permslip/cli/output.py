@@ -5,6 +5,7 @@ Rules:
 - ``--json`` prints one JSON document on standard output and nothing else there; people see the same facts as text.
 - Errors go to standard error: what was expected, what came, what to do next. With ``--json`` they are a JSON document
   on standard error too.
+- What others said (names, messages) cannot move a terminal's cursor: only what is printable is printed.
 - Passphrases come from a prompt or from the file that ``PERMSLIP_PASSPHRASE_FILE`` names; never from an argument.
 """
 
@@ -30,6 +31,7 @@ __all__ = [
     "emit",
     "json_option",
     "passphrase",
+    "plain",
     "print_error",
     "table",
 ]
@@ -52,11 +54,17 @@ def emit(as_json: bool, document: Any, text: str) -> None:
         document: what JSON can hold; bytes were made hexadecimal by the caller.
         text: the same for people.
     """
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else plain(text))
+
+
+def plain(text: str) -> str:
+    """Text of several lines without what a terminal would obey: a blank for each character that is not printable."""
+    return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, for people."""
+    """Aligned columns, for people; a cell is one line."""
+    rows = [[plain(cell).replace("\n", " ") for cell in row] for row in rows]
     widths = [max(len(row[number]) for row in (headings, *rows)) for number in range(len(headings))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows))
     return "\n".join(line.rstrip() for line in lines)
@@ -101,4 +109,4 @@ def print_error(error: PermslipError, *, as_json: bool) -> None:
         return
     code = f" [{error.code}]" if isinstance(error, RefusedError) else ""
     click.secho(f"Error{code}: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(str(error), err=True)
+    click.echo(plain(str(error)), err=True)
