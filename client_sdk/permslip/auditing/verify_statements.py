@@ -5,7 +5,8 @@ Rules:
 - A statement is verified strictly and as a whole: envelope, payload, every signature; it is filed under its own id,
   and the bundle's columns are its own.
 - Entries about one slice are numbered from 1 in each ledger and name the hash of the one before. A number may be
-  missing only where the entry with the hash that the next one names is there as a hash alone.
+  missing only where the entry with the hash that the next one names is there as a hash alone, and the dates of the
+  auditor's scope can hide it: an entry about a slice that she sees is about a node that she may see.
 - «Erased» counts where a leaf says so.
 
 Example::
@@ -21,11 +22,13 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from permslip import statements as st
+from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.auditing.bundle import Bundle, StatementRow, first_signer
 from permslip.auditing.codes import Code
 from permslip.auditing.entry_rows import decode_entry
 from permslip.auditing.finding import Findings
 from permslip.auditing.results import Progress, Trust
+from permslip.auditing.verify_scope import hides_between, scope_of_bundle
 from permslip.errors import MalformedError, VerificationError
 
 __all__ = ["check_erased", "check_links", "check_slices", "check_statements"]
@@ -39,7 +42,7 @@ _UNNAMED: Final = """
         AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.query_id = s.id)
         AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.manifest_sha256 = s.envelope_sha256)
 """
-_LINK: Final = "SELECT node, handle, ledger, position, slice_seq, slice_prev, leaf_hash FROM entry"
+_LINK: Final = "SELECT node, handle, ledger, position, slice_seq, slice_prev, leaf_hash, recorded_at FROM entry"
 _CHAINS: Final = f"{_LINK} WHERE node IS NOT NULL ORDER BY node, handle, ledger, position"
 _NEW_LINKS: Final = f"{_LINK} WHERE ledger = ? AND position >= ? AND node IS NOT NULL ORDER BY position"
 _LINK_BEFORE: Final = (
@@ -100,6 +103,7 @@ class _Place(NamedTuple):
     seq: int
     prev: bytes | None
     leaf_hash: bytes
+    recorded_at: int
 
     def is_after(self, other: _Place | None) -> bool:
         """Whether both are of one chain."""
@@ -111,12 +115,13 @@ def check_slices(bundle: Bundle, found: Findings, progress: Progress) -> None:
     total = int(bundle.db.execute("SELECT count(*) FROM entry WHERE node IS NOT NULL").fetchone()[0])
     before: _Place | None = None
     slices = 0
+    scope = scope_of_bundle(bundle)
     for done, columns in enumerate(bundle.db.execute(_CHAINS)):
         place = _Place(*columns)
         if not place.is_after(before):
             slices += 1
             before = None
-        _check_link(bundle.db, place, before, found)
+        _check_link(bundle.db, place, before, scope, found)
         before = place
         if done % _TELL_EVERY == 0:
             progress("slice chains", done, total)
@@ -127,15 +132,18 @@ def check_slices(bundle: Bundle, found: Findings, progress: Progress) -> None:
 
 def check_links(bundle: Bundle, ledger: int, since: int, found: Findings) -> None:
     """Verify that what came into a ledger from a position on continues the chains of its slices."""
+    scope = scope_of_bundle(bundle)
     rows = bundle.db.execute(_NEW_LINKS, (ledger, since))
     for columns in rows:
         place = _Place(*columns)
         before = bundle.db.execute(_LINK_BEFORE, (place.node, place.handle, ledger, place.position)).fetchone()
-        _check_link(bundle.db, place, None if before is None else _Place(*before), found)
+        _check_link(bundle.db, place, None if before is None else _Place(*before), scope, found)
 
 
-def _check_link(db: sqlite3.Connection, place: _Place, before: _Place | None, found: Findings) -> None:
-    if fault := _link_fault(db, place, before):
+def _check_link(
+    db: sqlite3.Connection, place: _Place, before: _Place | None, scope: pb.AuditScope, found: Findings
+) -> None:
+    if fault := _link_fault(db, place, before, scope):
         found.add(
             Code.SLICE_CHAIN,
             f"slice {place.handle.hex()}: entry {place.seq} {fault}",
@@ -146,7 +154,7 @@ def _check_link(db: sqlite3.Connection, place: _Place, before: _Place | None, fo
         )
 
 
-def _link_fault(db: sqlite3.Connection, place: _Place, before: _Place | None) -> str:
+def _link_fault(db: sqlite3.Connection, place: _Place, before: _Place | None, scope: pb.AuditScope) -> str:
     """What is wrong with an entry as the one after ``before``; empty where nothing is."""
     seq, position = (before.seq, before.position) if before is not None else (0, -1)
     if place.seq <= seq:
@@ -158,7 +166,10 @@ def _link_fault(db: sqlite3.Connection, place: _Place, before: _Place | None) ->
         "SELECT 1 FROM entry WHERE leaf IS NULL AND leaf_hash = ? AND ledger = ? AND position > ? AND position < ?",
         (place.prev, place.ledger, position, place.position),
     ).fetchone()
-    return "" if hidden is not None else f"comes after entry {seq}: those between are missing."
+    if hidden is None:
+        return f"comes after entry {seq}: those between are missing."
+    may_hide = hides_between(scope, before.recorded_at if before is not None else 0, place.recorded_at)
+    return "" if may_hide else f"comes after entry {seq}: those between were withheld, though no scope hides them."
 
 
 def check_erased(bundle: Bundle, found: Findings) -> None:

@@ -2,10 +2,10 @@
 
 The steps, in order:
 
-1. The bundle is of the federation and keys that the auditor trusts.
+1. The bundle is of the federation and keys that the auditor trusts, and no node's ledger is missing.
 2. Every checkpoint is signed by the key that its ledger's root had certified, and cosigned by the pinned witnesses.
 3. Every leaf is strictly encoded, of its ledger, dated plausibly, and under the tree whose root each checkpoint signs:
-   so all visits saw one history.
+   so all visits saw one history. What came as a hash alone is what the auditor's scope can hide.
 4. The chain of every slice has no hole.
 5. Every statement's signatures and id hold; what a leaf names is there, or a later leaf says when it was erased.
 6. What ended a fetch early is a fault here too: a keeper that forks or withholds gives no leaves to be verified.
@@ -21,9 +21,9 @@ Example::
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
+from permslip.audit_scope import is_unlimited
 from permslip.auditing.bundle import Bundle
 from permslip.auditing.codes import Code
 from permslip.auditing.finding import Findings
@@ -31,6 +31,7 @@ from permslip.auditing.keepers import Keepers
 from permslip.auditing.results import Progress, Result, Trust, silent
 from permslip.auditing.verify_checkpoints import check_checkpoints
 from permslip.auditing.verify_leaves import check_leaves
+from permslip.auditing.verify_scope import check_ledgers, check_withheld, scope_of_bundle
 from permslip.auditing.verify_statements import check_erased, check_slices, check_statements
 
 __all__ = ["verify"]
@@ -72,23 +73,16 @@ def verify(bundle: Bundle, trust: Trust, *, progress: Progress = silent) -> Resu
             found.add(Code.COSIGNATURE_NONE, "no witness set was given.", severity="note")
         for each in ledgers:
             check_checkpoints(bundle, each, trust, keepers, found)
-        hides = _hides(bundle)
+        scope = scope_of_bundle(bundle)
+        check_ledgers(bundle, trust, keepers, scope, found)
         for each in ledgers:
-            check_leaves(bundle, each, trust, found, progress, hides=hides)
+            check_leaves(bundle, each, trust, found, progress, hides=not is_unlimited(scope))
+            check_withheld(bundle, each, scope, found)
         check_slices(bundle, found, progress)
         check_statements(bundle, trust, found, progress)
         check_erased(bundle, found)
         _take_from_fetch(bundle, found)
     return found.result
-
-
-def _hides(bundle: Bundle) -> bool:
-    """Whether the scope that the bundle was fetched with hides entries."""
-    try:
-        scope = json.loads(bundle.meta("scope") or "{}")
-    except ValueError:
-        return False
-    return isinstance(scope, dict) and any(scope.get(name) for name in ("nodes", "from", "until"))
 
 
 def _take_from_fetch(bundle: Bundle, found: Findings) -> None:
