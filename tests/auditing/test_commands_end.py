@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from permslip.auditing.bundle import Bundle
+from permslip.auditing.report_parts import Level
+from permslip.auditing.reporting import make_report
 from permslip.cli.audit import audit
+from permslip.clock import system_clock
 from permslip.keys import did_text
 from tests.auditing.conftest import Scene
 from tests.auditing.signed_bundles import signed_bundle
@@ -70,3 +75,27 @@ def test_names_in_a_bundle_cannot_move_the_terminals_cursor(scene: Scene, path: 
     assert result.exit_code == 1
     assert "evil" in result.output
     assert all(each.isprintable() or each == "\n" for each in result.output)
+
+
+@pytest.mark.parametrize("command", ["replay", "reconcile"])
+def test_who_replays_a_bundle_that_was_not_verified_is_told_so(scene: Scene, path: Path, command: str) -> None:
+    assert "Not verified" in ended(scene, command, path).output
+    assert json.loads(ended(scene, command, path, "--json").output)["verified"] is False
+
+    ended(scene, "verify", path)
+
+    assert "Not verified" not in ended(scene, command, path).output
+    assert json.loads(ended(scene, command, path, "--json").output)["verified"] is True
+
+
+def test_what_was_checked_before_the_last_fetch_clears_nothing_that_came_since(scene: Scene, path: Path) -> None:
+    for command in ("verify", "replay", "reconcile"):
+        ended(scene, command, path)
+    with Bundle.open(path) as bundle:
+        assert make_report(bundle, now=system_clock()).verdict.level == Level.GOOD
+        bundle.db.execute("INSERT INTO run VALUES ('fetch', 0, ?, 'clean', '{}')", (system_clock() + 1,))
+
+        report = make_report(bundle, now=system_clock())
+
+    assert report.verdict.level == Level.WARNING
+    assert "Not verified" in ended(scene, "replay", path).output

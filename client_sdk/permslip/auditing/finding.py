@@ -20,11 +20,17 @@ from permslip.auditing.results import Result
 from permslip.clock import system_clock
 from permslip.errors import ConfigurationError
 
-__all__ = ["Findings", "Severity"]
+__all__ = ["Findings", "Severity", "results_of"]
 
 Severity: TypeAlias = Literal["fault", "warning", "note"]
 
 _BATCH: Final = 500
+
+_RESULTS: Final = """
+    SELECT step,
+        CASE WHEN started_at < (SELECT finished_at FROM run WHERE step = 'fetch') THEN 'outdated' ELSE result END
+    FROM run WHERE step <> 'fetch'
+"""
 
 
 class Findings:
@@ -123,3 +129,9 @@ class Findings:
 
 def _text(value: Any) -> str:
     return bytes(value).hex() if isinstance(value, (bytes, bytearray, memoryview)) else str(value)
+
+
+def results_of(db: sqlite3.Connection) -> dict[str, str]:
+    """Step → its last result in a bundle: ``clean``, ``findings``, ``unchecked``, or ``outdated`` where something was
+    fetched since: what it said is not about what the bundle holds now."""
+    return dict(db.execute(_RESULTS))

@@ -3,6 +3,7 @@
 Rules:
 
 - A word on the whole is only as good as the checks that were made: a check that was not made is never «no fault».
+- A check that was made before the last fetch was not made of what the file holds now.
 - Faults and warnings are findings. Notes say what could not be checked (erased, hidden, unknown).
 - Each kind of finding is told once, in words, with some of its places and the number of all.
 
@@ -22,6 +23,7 @@ from typing import Final, NamedTuple
 from permslip.auditing.charts import grouped
 from permslip.auditing.codes import Code
 from permslip.auditing.figures import time_text
+from permslip.auditing.finding import results_of
 from permslip.auditing.report_parts import Level, Paragraph, Part, Section, Table, Verdict
 
 __all__ = ["findings_section", "unchecked_section", "verdict_of"]
@@ -45,7 +47,18 @@ _BLAME: Final = (
     "A fault shows that something does not fit; it does not show by itself who is to blame. Each kind is told below,"
     " with what to do. Keep the audit file unchanged: it is the evidence."
 )
-_RESULTS: Final = {"clean": "no fault", "findings": "faults found", "unchecked": "could not be made"}
+_RESULTS: Final = {
+    "clean": "no fault",
+    "findings": "faults found",
+    "unchecked": "could not be made",
+    "outdated": "not made since the last fetch",
+}
+_ANSWERS: Final = ("clean", "findings")
+_UNANSWERED: Final = {
+    "": "This check was not made. Make it with",
+    "unchecked": "This check could not be made. To see why, run it again",
+    "outdated": "More was fetched since this check was made. Make it again with",
+}
 _LEVELS: Final = {"fault": Level.FAULT, "warning": Level.WARNING, "note": Level.NOTE}
 _SHOWN_KINDS: Final = 100
 _SHOWN_PLACES: Final = 4
@@ -62,11 +75,11 @@ class _Kind(NamedTuple):
 
 def verdict_of(db: sqlite3.Connection) -> Verdict:
     """The word on the whole bundle."""
-    results = dict(db.execute("SELECT step, result FROM run"))
+    results = results_of(db)
     faults, warnings = _counted(db, "fault"), _counted(db, "warning")
     entries, ledgers = db.execute("SELECT (SELECT count(*) FROM entry), (SELECT count(*) FROM ledger)").fetchone()
     looked = f"{_some(entries, 'entry', 'entries')} of {_some(ledgers, 'ledger', 'ledgers')} were looked at."
-    missing = [question for step, (question, _) in _STEPS.items() if results.get(step, "unchecked") == "unchecked"]
+    missing = [question for step, (question, _) in _STEPS.items() if results.get(step) not in _ANSWERS]
     if faults:
         return Verdict(
             Level.FAULT,
@@ -107,13 +120,11 @@ def findings_section(db: sqlite3.Connection) -> Section:
 def unchecked_section(db: sqlite3.Connection) -> Section:
     """What could not be checked, and why."""
     parts: list[Part] = []
+    results = results_of(db)
     for step, (question, _) in _STEPS.items():
-        result = db.execute("SELECT result FROM run WHERE step = ?", (step,)).fetchone()
-        if result is None:
-            text = f"This check was not made. Make it with: permslip audit {step}"
-            parts.append(Verdict(Level.WARNING, question, mark=step, texts=(text,)))
-        elif result[0] == "unchecked":
-            text = f"This check could not be made. To see why, run it again: permslip audit {step}"
+        result = results.get(step, "")
+        if result not in _ANSWERS:
+            text = f"{_UNANSWERED[result]}: permslip audit {step}"
             parts.append(Verdict(Level.WARNING, question, mark=step, texts=(text,)))
     parts += [_finding(db, kind) for kind in _kinds(db, "note")[:_SHOWN_KINDS]]
     parts += _hidden(db)
@@ -163,9 +174,11 @@ def _places(db: sqlite3.Connection, kind: _Kind) -> Iterator[str]:
 
 def _checks(db: sqlite3.Connection) -> Table:
     rows = []
+    results = results_of(db)
     for step, (question, means) in _STEPS.items():
-        run = db.execute("SELECT result, finished_at, counts FROM run WHERE step = ?", (step,)).fetchone()
-        result, finished, counts = run or ("", None, "{}")
+        run = db.execute("SELECT finished_at, counts FROM run WHERE step = ?", (step,)).fetchone()
+        finished, counts = run or (None, "{}")
+        result = results.get(step, "")
         looked = ", ".join(f"{grouped(number)} {name.replace('_', ' ')}" for name, number in _counts(counts))
         when = f"{time_text(finished)} UTC" if run else "–"
         rows.append((question, _RESULTS.get(result, "not made"), means, looked or "–", when))

@@ -142,7 +142,8 @@ def verify(
 def replay(given: dict[str, str | None], bundle: Path, as_json: bool) -> None:
     """Decide every access of BUNDLE again, with the facts as of its position, and report every other verdict.
 
-    Verify the bundle first: replaying believes that its leaves are the ledger's.
+    Verify the bundle first: replaying believes that its leaves are the ledger's. Where it was not verified since the
+    last fetch, standard error says so, and with --json «verified» is false.
 
     Example: permslip audit --config auditor.toml replay audit.db --json
 
@@ -255,13 +256,19 @@ def watch(
 def _check(given: dict[str, str | None], path: Path, check: Any, *, as_json: bool) -> None:
     """Run a check of a bundle and end with its exit code."""
     from permslip.auditing.bundle import Bundle
+    from permslip.auditing.finding import results_of
 
     trust = trust_of(settings_of(given))
     with Bundle.open(path) as opened:
         with watched(quiet=as_json) as progress:
             result: Result = check(opened, trust, progress=progress)
         listed = findings_of(opened, result.step)
-    finish(result, listed, as_json=as_json, about=str(path))
+        is_verified = results_of(opened.db).get("verify") in ("clean", "findings")
+    if not is_verified and not as_json:
+        click.echo(
+            "Not verified as it is now: this is no more than what the file says. Run: permslip audit verify", err=True
+        )
+    finish(result, listed, as_json=as_json, about=str(path), is_verified=is_verified)
 
 
 def _roots(nodes: tuple[str, ...], *, broker_only: bool) -> list[bytes] | None:

@@ -145,11 +145,15 @@ def summary(result: Result, *, about: str) -> str:
     return "\n".join(lines)
 
 
-def finish(result: Result, listed: list[dict[str, Any]], *, as_json: bool, about: str) -> None:
-    """Print a result and end with its exit code."""
+def finish(
+    result: Result, listed: list[dict[str, Any]], *, as_json: bool, about: str, is_verified: bool | None = None
+) -> None:
+    """Print a result and end with its exit code; ``is_verified`` says whether its bundle is, where that matters."""
     from permslip.auditing.codes import Code
 
     document = {**result.to_dict(), "about": about, "listed": listed}
+    if is_verified is not None:
+        document["verified"] = is_verified
     lines = [summary(result, about=about)]
     shown = listed[:_SHOWN]
     if shown:
