@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from permslip import statements as st
 from permslip.auditing.bundle import Bundle
 from permslip.auditing.results import Result
 from permslip.auditing.verifying import verify
 from permslip.keys import did_text
-from tests.auditing.conftest import Scene, faults
+from tests.auditing.conftest import Scene, faults, told
 from tests.auditing.signed_bundles import signed_bundle
 
 BROKER, SCHOOL, OTHER = 1, 2, 3
@@ -118,3 +119,13 @@ def test_a_ledger_that_stands_for_somebody_else_is_found(used: Scene, tmp_path: 
         verified(used, bundle)
 
         assert faults(bundle)["LEDGER_LABEL"] == 1
+
+
+def test_what_another_ledger_says_was_erased_is_still_owed(used: Scene, tmp_path: Path) -> None:
+    query = next(each for each in used.fed.statements.values() if each.kind is st.QUERY)
+    used.fed.erase(used.fed.keeper(used.other), query.id)
+    with signed_bundle(used.fed, tmp_path / "audit.db") as bundle:
+        verified(used, bundle)
+
+        named = [ledger for ledger, *_ in told(bundle, "STATEMENT_MISSING")]
+        assert sorted(named) == [BROKER, SCHOOL]

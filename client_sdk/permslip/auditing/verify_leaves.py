@@ -8,7 +8,8 @@ Rules:
 
 - The keeper's clock may go back by 60 s, the bound that nodes keep; no leaf is dated more than that after the time at
   which its checkpoint was fetched or last cosigned.
-- What a leaf names must be there, with the digest that the leaf gives, or must have been erased by a later leaf.
+- What a leaf names must be there, with the digest that the leaf gives, or must have been erased by a leaf of the same
+  ledger: what another keeper erased, this one still has.
 - A query that is presented again may come in another envelope than the first: that is for its refusal to say.
 
 Example::
@@ -283,7 +284,7 @@ class _Named:
 
     def _missing(self, position: int, identifier: bytes, kind: str) -> None:
         erased = self._db.execute(
-            "SELECT erased_at, rule FROM erased WHERE statement_id = ? ORDER BY ledger <> ? LIMIT 1",
+            "SELECT erased_at, rule FROM erased WHERE statement_id = ? AND ledger = ?",
             (identifier, self._ledger.ledger),
         ).fetchone()
         if erased is None:
