@@ -196,6 +196,7 @@ async def open_broker(
             facts,
             ledger_calls,
             LastCosigned(engine, tables.node_checkpoint, "node"),
+            recorder,
             attachments,
             clock=clock,
             every=settings.ledger.node_checkpoint_s,

@@ -6,8 +6,10 @@ continues the last one, by the rules of C2SP tlog-witness; and cosigns it under 
 Rules:
 
 - A checkpoint counts if the key signed it that the node's current certificate names.
-- One that does not continue the last is not cosigned: an error in the log, counted, and an auditor gets the node's own,
-  without this broker's line.
+- One that does not continue the last is not cosigned: an error in the log, counted, a ``witness_alert`` in this
+  broker's ledger, and an auditor gets the node's own, without this broker's line.
+- The alert is on the disk before who asked is answered: an auditor who fetches this broker's ledger then finds it.
+  While the broker runs it is recorded once, not each time that the node is asked.
 
 Example::
 
@@ -23,10 +25,19 @@ from collections.abc import Callable
 from typing import Final
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import auditor_pb2, node_pb2, statement_pb2 as pb
-from permslip.checkpoints import CosignatureSigner, UpdateRefusedError, VerifiedCheckpoint, cosign, open_checkpoint
+from permslip._pb.permslip.v1 import auditor_pb2, ledger_pb2, node_pb2, statement_pb2 as pb
+from permslip.checkpoints import (
+    Checkpoint,
+    CosignatureSigner,
+    UpdateOutcome,
+    UpdateRefusedError,
+    VerifiedCheckpoint,
+    cosign,
+    open_checkpoint,
+)
 from permslip.errors import KeyRejectedError, PermslipError, ProofError, UnavailableError, VerificationError
 from permslip.greeting import CONTRACT_VERSION, HELLO_LIFETIME, make_server_nonce
+from permslip.hosting.drafts import Draft
 from permslip.hosting.facts_store import FactStore
 from permslip.hosting.last_cosigned import LastCosigned, OtherSizeError
 from permslip.hosting.logs import get_log
@@ -36,6 +47,7 @@ from permslip.quantities import Millis
 from permslip_broker.attachments import Attachments
 from permslip_broker.identity import Identity
 from permslip_broker.ledger_calls import LedgerCalls
+from permslip_broker.recording import Recorder
 
 __all__ = ["NodeCheckpoints"]
 
@@ -44,6 +56,12 @@ _log = get_log(__name__)
 # Between a look for who is due and the next, as part of the time after which a node is.
 _LOOKS: Final = 10
 _AT_ONCE: Final = 4
+_FAULTS: Final = {
+    UpdateOutcome.FORK: ledger_pb2.WITNESS_FAULT_FORK,
+    UpdateOutcome.ROLLBACK: ledger_pb2.WITNESS_FAULT_ROLLBACK,
+    UpdateOutcome.INCONSISTENT: ledger_pb2.WITNESS_FAULT_BAD_PROOF,
+    UpdateOutcome.OTHER_LOG: ledger_pb2.WITNESS_FAULT_FORK,
+}
 
 
 class NodeCheckpoints:
@@ -54,6 +72,7 @@ class NodeCheckpoints:
         facts: nodes' certificates.
         calls: to the nodes.
         store: the last ones.
+        recorder: the way into this broker's ledger, for what is refused.
         attachments: the nodes that can be asked.
         clock: the broker's.
         every: seconds after which an attached node is asked again.
@@ -65,15 +84,18 @@ class NodeCheckpoints:
         facts: FactStore,
         calls: LedgerCalls,
         store: LastCosigned,
+        recorder: Recorder,
         attachments: Attachments,
         *,
         clock: Callable[[], Millis],
         every: float,
     ) -> None:
         self._identity, self._facts, self._calls, self._store = identity, facts, calls, store
-        self._attachments, self._clock, self._every = attachments, clock, every
+        self._recorder, self._attachments, self._clock, self._every = recorder, attachments, clock, every
         self.refused: Counter[str] = Counter()
         """How often a checkpoint was refused, by what it was."""
+        # Of each node the contradiction that was recorded last: what it is, and with what.
+        self._alerted: dict[bytes, tuple[UpdateOutcome, Checkpoint | None]] = {}
         self._asked_at: dict[bytes, float] = {}
         self._turns: dict[bytes, asyncio.Lock] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -98,10 +120,27 @@ class NodeCheckpoints:
         except UpdateRefusedError as error:
             self.refused[error.outcome.name] += 1
             _log.error("node_checkpoint_refused", node=root.hex(), fault=error.outcome.name, detail=error.message)
+            await self._alert(root, error)
         except VerificationError as error:
             self.refused[type(error).__name__] += 1
             _log.error("node_checkpoint_refused", node=root.hex(), fault=type(error).__name__, detail=error.message)
         return None
+
+    async def _alert(self, root: bytes, error: UpdateRefusedError) -> None:
+        told = (error.outcome, error.old)
+        if self._alerted.get(root) == told:
+            return
+        self._alerted[root] = told
+        body = ledger_pb2.WitnessAlert(
+            fault=_FAULTS[error.outcome], offered_size=error.new.size, offered_root=error.new.root, keeper=root
+        )
+        if error.old is not None:
+            body.seen_size, body.seen_root = error.old.size, error.old.root
+        try:
+            await self._recorder.append(Draft("witness_alert", body, despite_clock=True))
+        except PermslipError as failure:
+            del self._alerted[root]
+            _log.error("witness_alert_not_recorded", node=root.hex(), why=f"{type(failure).__name__}: {failure}")
 
     async def _ask_quietly(self, root: bytes) -> None:
         self._asked_at[root] = asyncio.get_running_loop().time()

@@ -142,3 +142,6 @@ async def test_node_that_went_back_to_an_earlier_ledger_is_found_out(federation:
     assert [line.name for line in both(federation, school, note).signatures] == [
         witness_name(federation.processes.federation, school.root)
     ]
+    alerts = federation.ledger.events("witness_alert")
+    assert {(each.keeper, each.seen_size) for each in alerts} == {(school.root, kept(federation, school))}
+    assert len({each.fault for each in alerts}) == len(alerts)

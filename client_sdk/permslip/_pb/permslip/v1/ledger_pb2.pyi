@@ -426,7 +426,7 @@ Global___StatementsErased: _TypeAlias = StatementsErased  # noqa: Y015
 
 @_typing.final
 class WitnessAlert(_message.Message):
-    """At a node: a checkpoint of the broker was refused (fork, rollback, stale)."""
+    """At a node: a checkpoint of the broker was refused (fork, rollback, stale). At the broker: one of a node's ledger."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -435,11 +435,14 @@ class WitnessAlert(_message.Message):
     SEEN_ROOT_FIELD_NUMBER: _builtins.int
     OFFERED_SIZE_FIELD_NUMBER: _builtins.int
     OFFERED_ROOT_FIELD_NUMBER: _builtins.int
+    KEEPER_FIELD_NUMBER: _builtins.int
     fault: Global___WitnessFault.ValueType
     seen_size: _builtins.int
     seen_root: _builtins.bytes
     offered_size: _builtins.int
     offered_root: _builtins.bytes
+    keeper: _builtins.bytes
+    """At the broker: root key of the node whose checkpoint it was."""
     def __init__(
         self,
         *,
@@ -448,10 +451,11 @@ class WitnessAlert(_message.Message):
         seen_root: _builtins.bytes = ...,
         offered_size: _builtins.int = ...,
         offered_root: _builtins.bytes = ...,
+        keeper: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "offered_root", b"offered_root", "offered_size", b"offered_size", "seen_root", b"seen_root", "seen_size", b"seen_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "keeper", b"keeper", "offered_root", b"offered_root", "offered_size", b"offered_size", "seen_root", b"seen_root", "seen_size", b"seen_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
