@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -30,7 +31,7 @@ from permslip.reasons import Reason
 from permslip.standing import key_reason
 from permslip_broker.identity import Identity
 
-__all__ = ["ANYBODY", "PERSONS", "Caller", "Greetings", "first_message"]
+__all__ = ["ANYBODY", "PERSONS", "Caller", "Greetings", "first_message", "proved_caller"]
 
 PERSONS: Final = frozenset({pb.PRINCIPAL_KIND_GUARDIAN, pb.PRINCIPAL_KIND_LEARNER})
 ANYBODY: Final = frozenset(pb.PrincipalKind.values()) - {pb.PRINCIPAL_KIND_UNSPECIFIED}
@@ -39,6 +40,8 @@ ANYBODY: Final = frozenset(pb.PrincipalKind.values()) - {pb.PRINCIPAL_KIND_UNSPE
 GREETING_WITHIN: Final = HELLO_LIFETIME / 1_000
 _CACHED: Final = 4_096
 _M = TypeVar("_M")
+# Of the call that is being handled; each has a context of its own.
+_proved: ContextVar[bytes] = ContextVar("proved", default=b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class Greetings:
             field = getattr(error, "field", "")
             code = Reason.VERSION_NOT_SPOKEN if field == "hello.versions" else Reason.HELLO_REFUSED
             raise RefusedError(error.message, code=code.name, field=field, remedy=error.remedy) from error
+        if hello.kind not in PERSONS:
+            _proved.set(hello.signer.key)
         if hello.kind not in as_one_of:
             raise _refused(Reason.NOT_ALLOWED, "hello.kind")
         return Caller(hello.signer.root, hello.signer.key, hello.kind)
@@ -114,6 +119,8 @@ class Greetings:
         """
         caller = self.believe(envelope, as_one_of=as_one_of, node=node)
         self.check_standing(caller)
+        if caller.kind not in PERSONS:
+            _proved.set(caller.root)
         return caller
 
     def check_standing(self, caller: Caller) -> None:
@@ -141,6 +148,12 @@ class Greetings:
         reason = key_reason(standing, pb.Signer(root=caller.root, key=caller.key), now)
         if reason != Reason.ALLOWED:
             raise _refused(reason, "hello.signer.key")
+
+
+def proved_caller() -> bytes:
+    """Which organization's greeting held in the call that is being handled: its root, or where that is not shown to be
+    its own, the key that signed. Empty before, and for persons, of whose calls no list is kept."""
+    return _proved.get()
 
 
 async def first_message(requests: AsyncIterator[_M]) -> _M | None:

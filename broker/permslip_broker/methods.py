@@ -6,7 +6,8 @@ letters (``GetChallenge`` → ``get_challenge``); calls without one are answered
 Rules:
 
 - Bytes that are no message at all are refused like any other malformed request, not by gRPC's own error.
-- Whatever a handler refuses is recorded (:mod:`permslip_broker.refused_requests`) before the caller hears of it.
+- Whatever a handler refuses is recorded (:mod:`permslip_broker.refused_requests`) before the caller hears of it, with
+  the organization that had proved to be calling.
 
 Example::
 
@@ -26,6 +27,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from permslip.errors import MalformedError, PermslipError
+from permslip_broker.greetings import proved_caller
 from permslip_broker.refused_requests import RefusedRequests
 
 __all__ = ["Context", "add_methods"]
@@ -101,7 +103,7 @@ def _answering(handler: Callable[..., Any], name: str, refusals: RefusedRequests
         try:
             return await handler(_readable(request, name), context)
         except PermslipError as error:
-            refusals.refuse(error, name, request=_raw(request))
+            refusals.refuse(error, name, request=_raw(request), caller=proved_caller())
             raise
 
     return answer
@@ -113,7 +115,7 @@ def _streaming(handler: Callable[..., Any], name: str, refusals: RefusedRequests
             async for response in handler(_readable(request, name), context):
                 yield response
         except PermslipError as error:
-            refusals.refuse(error, name, request=_raw(request))
+            refusals.refuse(error, name, request=_raw(request), caller=proved_caller())
             raise
 
     return answer
@@ -128,7 +130,7 @@ def _conversing(handler: Callable[..., Any], name: str, refusals: RefusedRequest
         try:
             await handler(readable(), context)
         except PermslipError as error:
-            refusals.refuse(error, name)
+            refusals.refuse(error, name, caller=proved_caller())
             raise
 
     return converse

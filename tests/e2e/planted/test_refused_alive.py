@@ -46,7 +46,7 @@ async def test_auditor_out_of_scope_is_refused_and_the_refusal_recorded(honest: 
         assert await refused(calls.checkpoint(high)) == Reason.NOT_ALLOWED
         assert await calls.entries(platform)
         shown = [entry_of(each) for each in await calls.entries(honest.root) if each.leaf]
-        refusal = {"method": "FetchEntries", "reason": Reason.NOT_ALLOWED.wire}
+        refusal = {"method": "FetchEntries", "reason": Reason.NOT_ALLOWED.wire, "caller": narrow.root}
         recorded = await until(lambda: events(ledger, "request_refused", **refusal), "it is recorded")
 
     assert recorded
