@@ -19,7 +19,7 @@ from permslip.checkpoints import Checkpoint, CosignatureSigner, cosign, open_che
 from permslip.merkle import MemoryHashes, leaf_hash, root_at
 from permslip.notes import Ed25519Signer, append_signatures
 from permslip.statements import Signed
-from permslip.witnesses import witness_key, witness_name
+from permslip.witnesses import witness_name
 from tests.auditing.ledgers import Audited, Keeper
 from tests.scenarios.world import DAY, FEDERATION, Party
 
@@ -29,7 +29,7 @@ __all__ = ["resign", "signed_bundle", "witness_set"]
 def signed_bundle(
     fed: Audited, path: Path, *, witnesses: Sequence[Party] = (), fetched_at: int | None = None
 ) -> Bundle:
-    """Everything, fetched in two visits; the second one's checkpoint of the broker's ledger is cosigned."""
+    """Everything, fetched in two visits; the second one's checkpoints are cosigned, the nodes' by the broker."""
     bundle = fed.bundle(path)
     seen = fetched_at if fetched_at is not None else fed.at + DAY
     cert = fed.key_cert(fed.broker.party)
@@ -41,9 +41,10 @@ def signed_bundle(
             hashes = [leaf_hash(each) for each in keeper.leaves()]
             tree, size = MemoryHashes.of_leaves(hashes), len(hashes)
             number = db.execute("SELECT ledger FROM ledger WHERE root = ?", (keeper.party.id,)).fetchone()[0]
-            by = witnesses if keeper is fed.broker else ()
+            by = witnesses if keeper is fed.broker else [fed.broker.party]
             resign(bundle, keeper, number, size=size // 2, root=root_at(tree, size // 2), visit=1, at=seen)
-            resign(bundle, keeper, number, size=size, root=root_at(tree, size), visit=2, at=seen, witnesses=by)
+            name, root = "" if keeper is fed.broker else fed.broker.origin, root_at(tree, size)
+            resign(bundle, keeper, number, size=size, root=root, visit=2, at=seen, witnesses=by, cosigned_as=name)
     return bundle
 
 
@@ -58,17 +59,19 @@ def resign(
     at: int,
     signer: Party | None = None,
     witnesses: Sequence[Party] = (),
+    cosigned_as: str = "",
 ) -> None:
-    """A checkpoint of a ledger, signed by its keeper (or in its name), cosigned; in place of that of this visit."""
+    """A checkpoint of a ledger, signed by its keeper (or in its name), cosigned under the witnesses' names or another;
+    in place of that of this visit."""
     log = Ed25519Signer(keeper.origin, (signer or keeper.party).online)
     note = sign_checkpoint(Checkpoint(keeper.origin, size, root), [log])
     opened = open_checkpoint(note, log.verifier)
-    lines = [
-        cosign(opened, CosignatureSigner(witness_name(FEDERATION, each.id), each.online, timestamp=at // 1_000))
+    signers = [
+        CosignatureSigner(cosigned_as or witness_name(FEDERATION, each.id), each.online, timestamp=at // 1_000)
         for each in witnesses
     ]
-    note = append_signatures(note, lines)
-    keys = [witness_key(FEDERATION, each.id, each.online.public.raw) for each in witnesses]
+    note = append_signatures(note, [cosign(opened, each) for each in signers])
+    keys = [each.key for each in signers]
     bundle.db.execute("DELETE FROM checkpoint WHERE ledger = ? AND size = ? AND visit = ?", (ledger, size, visit))
     bundle.add_checkpoint(
         ledger,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -385,6 +386,84 @@ def test_an_answer_that_came_a_moment_too_late_is_a_warning(scene: Scene, tmp_pa
         [(_, _, severity, _)] = told(bundle, "ANSWER_NEVER_CAME")
 
     assert (severity, result.exit_code) == ("warning", 0)
+
+
+@pytest.mark.parametrize(
+    "reason", [pb.REASON_UNREACHABLE, pb.REASON_CANCELLED, pb.REASON_MALFORMED, pb.REASON_TIMED_OUT]
+)
+def test_a_whole_answer_of_which_nothing_came_is_a_warning(
+    reason: pb.Reason.ValueType, scene: Scene, tmp_path: Path
+) -> None:
+    _, access = used(scene)
+    end = of(scene.fed.broker, access, "access_answered")
+    end.body.Clear()
+    end.body.MergeFrom(ledger_pb2.AccessAnswered(query_id=access.query.id, reason=reason))
+
+    with scene.fed.bundle(tmp_path / "audit.db") as bundle:
+        result = reconcile(bundle, scene.fed.trust)
+        [(_, _, severity, _)] = told(bundle, "ANSWER_NEVER_CAME")
+
+    assert (severity, result.exit_code) == ("warning", 0)
+
+
+def without_the_last_access(scene: Scene) -> None:
+    """The broker's ledger ends before the access that the node's shows."""
+    _, access = used(scene)
+    del scene.fed.broker.entries[access.routed :]
+
+
+def beyond(scene: Scene, path: Path, change: str, *values: object) -> tuple[list[str], int, int]:
+    """Severities of what is found of it, the exit code, and how many were left alone."""
+    without_the_last_access(scene)
+    with scene.fed.bundle(path / "audit.db") as bundle:
+        bundle.db.execute(change, values)
+        result = reconcile(bundle, scene.fed.trust)
+        severities = [severity for _, _, severity, _ in told(bundle, "SERVED_UNROUTED")]
+    return severities, result.exit_code, result.counts.get("beyond the broker's entries", 0)
+
+
+def test_served_beyond_the_end_of_a_broker_that_was_fetched_later_is_a_fault(scene: Scene, tmp_path: Path) -> None:
+    found = beyond(scene, tmp_path, "UPDATE checkpoint SET fetched_at = fetched_at + 1 WHERE ledger = 1")
+
+    assert found == (["fault"], 1, 0)
+
+
+def test_served_beyond_the_end_of_a_broker_that_was_fetched_before_is_not_known_yet(
+    scene: Scene, tmp_path: Path
+) -> None:
+    found = beyond(scene, tmp_path, "UPDATE checkpoint SET fetched_at = fetched_at - 1 WHERE ledger = 1")
+
+    assert found == ([], 0, 1)
+
+
+def test_served_beyond_what_was_fetched_of_the_broker_is_not_known_yet(scene: Scene, tmp_path: Path) -> None:
+    found = beyond(scene, tmp_path, "UPDATE checkpoint SET size = size + 2 WHERE ledger = 1")
+
+    assert found == ([], 0, 1)
+
+
+def test_served_beyond_a_checkpoint_of_slow_witnesses_is_a_warning(scene: Scene, tmp_path: Path) -> None:
+    seconds = scene.fed.at // 1_000 - 60
+    cosigners = json.dumps([{"name": "a node", "vkey": "", "timestamp": seconds}])
+
+    found = beyond(scene, tmp_path, "UPDATE checkpoint SET cosigners = ? WHERE ledger = 1", cosigners)
+
+    assert found == (["warning"], 0, 0)
+
+
+def test_a_nodes_checkpoint_that_the_broker_refused_is_told_by_the_nodes_name(scene: Scene, tmp_path: Path) -> None:
+    used(scene)
+    alert = ledger_pb2.WitnessAlert(
+        fault=ledger_pb2.WITNESS_FAULT_FORK, seen_size=4, offered_size=4, keeper=scene.school.id
+    )
+    scene.fed.broker.append("witness_alert", alert, scene.fed.at)
+
+    with scene.fed.bundle(tmp_path / "audit.db") as bundle:
+        reconcile(bundle, scene.fed.trust)
+        [(ledger, _, severity, message)] = told(bundle, "WITNESS_ALERTED")
+
+    assert (ledger, severity) == (1, "fault")
+    assert "the broker refused a checkpoint of school as FORK" in message
 
 
 def test_an_end_written_right_behind_an_acknowledgement_is_no_fault(scene: Scene, tmp_path: Path) -> None:

@@ -338,6 +338,16 @@ PLANTED: list[tuple[Callable[[Scene], None], set[str]]] = [
 ]
 
 
+def test_one_entry_dated_ahead_of_many_is_told_once(scene: Scene, tmp_path: Path) -> None:
+    consented(scene)
+    entries = scene.fed.broker.entries
+    entries[3].recorded_at = entries[-1].recorded_at
+
+    _, found = scene.audit(tmp_path, replay)
+
+    assert found == {"CLOCK_BACKWARD": 1}
+
+
 @pytest.mark.parametrize(("plant", "expected"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
 def test_a_planted_fault_is_found_and_nothing_else(
     plant: Callable[[Scene], None], expected: set[str], scene: Scene, tmp_path: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from permslip import statements as st
-from permslip._pb.permslip.v1 import statement_pb2 as pb
+from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.auditing.bundle import Bundle
 from permslip.auditing.codes import Code
 from permslip.auditing.results import Result, Trust
@@ -137,12 +137,21 @@ def test_a_ledger_that_opens_as_another_one_is_found(used: Scene, tmp_path: Path
 def test_a_clock_that_went_back_is_found(used: Scene, tmp_path: Path) -> None:
     entries = used.fed.broker.entries
     for each in entries[-3:]:
-        each.recorded_at = entries[-4].recorded_at - 60_001
+        each.recorded_at = entries[-4].recorded_at - 1
 
     _, bundle = checked(used, tmp_path)
 
     with bundle:
-        assert faults(bundle) == {"CLOCK_BACKWARD": 3}
+        assert [position for _, position, _, _ in told(bundle, "CLOCK_BACKWARD")] == [len(entries) - 3]
+
+
+def test_one_entry_dated_ahead_is_told_once(used: Scene, tmp_path: Path) -> None:
+    used.fed.broker.entries[5].recorded_at = used.fed.broker.entries[-1].recorded_at
+
+    _, bundle = checked(used, tmp_path)
+
+    with bundle:
+        assert faults(bundle) == {"CLOCK_BACKWARD": 1}
 
 
 def test_a_leaf_dated_after_it_was_fetched_is_found(used: Scene, tmp_path: Path) -> None:
@@ -250,6 +259,46 @@ def test_columns_of_a_checkpoint_that_say_something_else_are_found(used: Scene, 
 
     with bundle:
         assert faults(bundle) == {"CHECKPOINT_COLUMNS": 1}
+
+
+def uncosigned(scene: Scene, bundle: Bundle) -> None:
+    """The broker's line is taken off the school's newest checkpoint."""
+    keeper = scene.fed.keeper(scene.school)
+    size, root, at = bundle.db.execute(
+        "SELECT size, root, fetched_at FROM checkpoint WHERE ledger = ? AND visit = 2", (SCHOOL,)
+    ).fetchone()
+    resign(bundle, keeper, SCHOOL, size=size, root=root, visit=2, at=at)
+
+
+def test_a_nodes_checkpoint_that_the_broker_has_not_cosigned_is_a_warning(used: Scene, tmp_path: Path) -> None:
+    result, bundle = checked(used, tmp_path, lambda bundle: uncosigned(used, bundle))
+
+    with bundle:
+        [(ledger, _, severity, _)] = told(bundle, "COSIGNATURES_MISSING")
+    assert (ledger, severity, result.exit_code) == (SCHOOL, "warning", 0)
+
+
+def test_a_nodes_checkpoint_that_the_broker_refused_to_cosign_is_a_fault(used: Scene, tmp_path: Path) -> None:
+    alert = ledger_pb2.WitnessAlert(
+        fault=ledger_pb2.WITNESS_FAULT_FORK, seen_size=3, offered_size=3, keeper=used.school.id
+    )
+    used.fed.broker.append("witness_alert", alert, used.fed.at)
+
+    result, bundle = checked(used, tmp_path, lambda bundle: uncosigned(used, bundle))
+
+    with bundle:
+        [(ledger, _, severity, _)] = told(bundle, "COSIGNATURES_MISSING")
+    assert (ledger, severity, result.exit_code) == (SCHOOL, "fault", 1)
+
+
+def test_a_node_that_was_refused_and_is_cosigned_again_is_clean(used: Scene, tmp_path: Path) -> None:
+    alert = ledger_pb2.WitnessAlert(fault=ledger_pb2.WITNESS_FAULT_ROLLBACK, keeper=used.school.id)
+    used.fed.broker.append("witness_alert", alert, used.fed.at)
+
+    result, bundle = checked(used, tmp_path)
+
+    bundle.close()
+    assert result.exit_code == 0
 
 
 @pytest.mark.parametrize(("quorum", "expected"), [(2, {}), (3, {"COSIGNATURES_MISSING": 1})])

@@ -129,7 +129,10 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.CHECKPOINT_FORK: ("The keeper signed two histories that contradict each other.", _EXPLAIN),
     Code.CHECKPOINT_ROLLBACK: ("The keeper signed a smaller ledger than before: leaves were taken away.", _EXPLAIN),
     Code.CHECKPOINT_MISSING: ("No checkpoint covers the ledger's leaves.", "Fetch the bundle to its end."),
-    Code.COSIGNATURES_MISSING: ("Fewer witnesses cosigned a checkpoint than the pinned set demands.", _EXPLAIN),
+    Code.COSIGNATURES_MISSING: (
+        "A checkpoint lacks cosignatures: of the pinned witnesses, or, where it is a node's, of the broker.",
+        _EXPLAIN,
+    ),
     Code.COSIGNATURE_INVALID: ("A witness's cosignature does not hold.", _FETCH_AGAIN),
     Code.COSIGNATURE_NONE: (
         "No witness set was given, so a history shown to others may be another one.",
@@ -141,7 +144,7 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.LEAF_COLUMNS: ("The bundle's columns say something else than the leaf.", "Fetch into a new bundle."),
     Code.LEDGER_LABEL: ("A leaf names another ledger or federation than the one that holds it.", _EXPLAIN),
     Code.LEDGER_OPENING: ("A ledger does not begin with its opening, or opens twice.", _EXPLAIN),
-    Code.CLOCK_BACKWARD: ("The keeper's clock went back from one leaf to a later one.", _EXPLAIN),
+    Code.CLOCK_BACKWARD: ("A leaf is dated before the one that it follows.", _EXPLAIN),
     Code.CLOCK_AHEAD: ("A leaf is dated after the time at which it was fetched or witnessed.", _EXPLAIN),
     Code.SLICE_CHAIN: ("The numbered chain of entries about one slice has a hole, a fork or a wrong link.", _EXPLAIN),
     Code.LEAF_HIDDEN: (
@@ -187,7 +190,7 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.ROUTED_POSITION: ("A node names another of the broker's entries than its query's.", _EXPLAIN),
     Code.ANSWER_DIFFERS: ("Broker and node name different answers to one query.", _EXPLAIN),
     Code.ANSWER_SIZE: ("Broker and node count different bytes of one answer.", _EXPLAIN),
-    Code.ANSWER_NEVER_CAME: ("A node says that it answered, and the broker waited in vain.", _EXPLAIN),
+    Code.ANSWER_NEVER_CAME: ("A node says that it answered, and by the broker's ledger nothing came.", _EXPLAIN),
     Code.ANSWER_UNLOGGED: ("One ledger shows a whole answer, the other does not say how it ended.", _EXPLAIN),
     Code.ANSWERED_UNDECIDED: ("A ledger says how an access ended that it never allowed.", _EXPLAIN),
     Code.ANSWERED_TWICE: ("A ledger says twice how one access ended.", _EXPLAIN),
@@ -204,5 +207,5 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.ACKNOWLEDGED_UNHELD: ("A node acknowledged a revocation that its ledger does not show there.", _DIRECTLY),
     Code.WORD_UNLOGGED: ("The broker recorded a node's word that the node's ledger does not show.", _EXPLAIN),
     Code.QUORUM_NOT_MET: ("A node endorsed a consent that lacks a signature its rule demands.", _EXPLAIN),
-    Code.WITNESS_ALERTED: ("A node refused a checkpoint of the broker.", _EXPLAIN),
+    Code.WITNESS_ALERTED: ("A node refused a checkpoint of the broker, or the broker one of a node.", _EXPLAIN),
 }

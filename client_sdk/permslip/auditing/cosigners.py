@@ -24,7 +24,7 @@ __all__ = ["cosigners"]
 
 
 def cosigners(note: bytes, log: NoteVerifier, keys: Iterable[VerifierKey]) -> list[dict[str, Any]]:
-    """Name, verifier key and POSIX time of each cosignature by one of these keys.
+    """Name, verifier key and POSIX time of each cosignature by one of these keys, in the order of the note's lines.
 
     Args:
         note: the signed checkpoint.
@@ -38,7 +38,8 @@ def cosigners(note: bytes, log: NoteVerifier, keys: Iterable[VerifierKey]) -> li
     """
     open_checkpoint(note, log)
     lines = parse_note(note).signatures
-    given = {str(key): key for key in keys if any(line.is_by(key) for line in lines)}
+    known = {str(key): key for key in keys}.values()
+    given = {str(key): key for line in lines for key in known if line.is_by(key)}
     found = []
     for key in given.values():
         try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from hashlib import sha256
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -107,7 +108,7 @@ class Examination:
                     async for message in messages:
                         found.count("statements", bundle.add_statements(message.statements))
                         for envelope, error in message.refused:
-                            self._note_refused(envelope, error, row.ledger)
+                            self._note_refused(envelope, error, portion)
                         claimed = [(each, row.ledger) for each in message.erased]
                         db.executemany("INSERT INTO temp.claimed VALUES (?, ?) ON CONFLICT DO NOTHING", claimed)
             db.executemany("DELETE FROM arrived WHERE arrived = ?", portion.messages)
@@ -116,11 +117,12 @@ class Examination:
         if portion.erased:
             found.count("erased", len(portion.erased))
 
-    def _note_refused(self, envelope: pb.Envelope, error: PermslipError, ledger: int) -> None:
+    def _note_refused(self, envelope: pb.Envelope, error: PermslipError, portion: _Portion) -> None:
         identifier = self._bundle.add_refused(envelope)
         malformed = isinstance(error, MalformedError)
         code = Code.STATEMENT_MALFORMED if malformed else Code.STATEMENT_SIGNATURE
-        self._found.add(code, error.message, ledger=ledger, statement=identifier)
+        ledger, position = portion.row.ledger, portion.position_of(identifier, envelope)
+        self._found.add(code, error.message, ledger=ledger, position=position, statement=identifier)
 
 
 class _Portion:
@@ -138,6 +140,14 @@ class _Portion:
         """Decode leaves, and note what is wrong with them."""
         self.rows += [self._row_of(each.position, each.leaf_hash, each.leaf, found) for each in leaves]
         self.end += len(leaves)
+
+    def position_of(self, identifier: bytes, envelope: pb.Envelope) -> int | None:
+        """Where the first entry stands that names a statement; a manifest is named by its envelope's digest."""
+        digest = sha256(envelope.SerializeToString(deterministic=True)).digest()
+        for row in self.rows:
+            if identifier in (row.statement_id, row.query_id) or digest == row.manifest_sha256:
+                return row.position
+        return None
 
     def _row_of(self, position: int, digest: bytes, leaf: bytes, found: Findings) -> EntryRow:
         number = self.row.ledger

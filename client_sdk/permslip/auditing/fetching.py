@@ -4,6 +4,8 @@ Each call of :func:`fetch` is a *visit*: it takes a checkpoint of each ledger in
 
 Rules:
 
+- The nodes' ledgers are brought up to date before the broker's: so whatever they say was routed must be in its own. A
+  broker that cannot show that much (its witnesses are slow, or it lies) is asked again, a few times.
 - A checkpoint is kept as soon as its signature holds, before any leaf is asked for: what a keeper signed is evidence.
 - The leaves are pulled first (:mod:`permslip.auditing.pulling`), then what was pulled is examined
   (:mod:`permslip.auditing.examining`). A fetch that was killed in either goes on where it was.
@@ -22,8 +24,8 @@ Example::
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import statement_pb2 as pb
@@ -51,7 +53,8 @@ from permslip.witnesses import witness_key, witness_policy
 
 __all__ = ["Fetch", "new_meta", "scope_text"]
 
-# How often a ledger is asked for a newer checkpoint because statements were erased while it was read.
+# How often a ledger is asked for a newer checkpoint: because statements were erased while it was read, or because the
+# nodes' ledgers name later entries of the broker's.
 _ROUNDS: Final = 3
 
 
@@ -75,6 +78,17 @@ def scope_text(scope: pb.AuditScope) -> str:
     """A scope as the bundle says it, JSON."""
     told = {"nodes": [did_text(each) for each in scope.nodes], "from": getattr(scope, "from"), "until": scope.until}
     return json.dumps(told, sort_keys=True)
+
+
+class _Ledger(NamedTuple):
+    """A ledger to visit."""
+
+    root: bytes
+    kind: str
+    name: str
+
+
+_Visit: TypeAlias = Callable[[_Ledger, Findings], Awaitable[None]]
 
 
 class Fetch:
@@ -102,6 +116,8 @@ class Fetch:
         self._client, self._bundle, self._trust = client, bundle, trust
         self._nodes, self._last, self._progress = nodes, last, progress
         self._visit = 0
+        # How many entries the broker's ledger has at least, by what the nodes' say.
+        self._named_size = 0
 
     async def run(self) -> Result:
         """Bring the bundle up to date.
@@ -115,16 +131,26 @@ class Fetch:
             scope = await self._scope()
             self._visit = int(self._bundle.meta("visits") or 0) + 1
             self._bundle.set_meta("visits", str(self._visit))
-            for root, kind, name in await self._ledgers(scope):
-                try:
-                    await self._visit_ledger(root, kind, name, found)
-                except LedgerEndedError as ended:
-                    found.add(ended.code, ended.message, ledger=ended.ledger, position=ended.position)
-                except PermslipError as error:
-                    found.add(Code.LEDGER_UNREACHED, f"{name}: {error}", severity="warning", root=root)
-                    found.leave_unchecked(f"{name}: {error}")
-                    found.count("unreached")
+            broker, *nodes = await self._ledgers(scope)
+            if not self._bundle.ledgers() and not await self._reach(self._learn, broker, found):
+                return found.result
+            for each in (*nodes, broker):
+                await self._reach(self._visit_ledger, each, found)
         return found.result
+
+    async def _reach(self, visit: _Visit, ledger: _Ledger, found: Findings) -> bool:
+        """Do it with a ledger; where that cannot be done, say so."""
+        try:
+            await visit(ledger, found)
+        except LedgerEndedError as ended:
+            found.add(ended.code, ended.message, ledger=ended.ledger, position=ended.position)
+        except PermslipError as error:
+            found.add(Code.LEDGER_UNREACHED, f"{ledger.name}: {error}", severity="warning", root=ledger.root)
+            found.leave_unchecked(f"{ledger.name}: {error}")
+            found.count("unreached")
+        else:
+            return True
+        return False
 
     async def _scope(self) -> pb.AuditScope:
         scope = await self._client.scope()
@@ -137,8 +163,8 @@ class Fetch:
                 )
         return scope
 
-    async def _ledgers(self, scope: pb.AuditScope) -> list[tuple[bytes, str, str]]:
-        """Root, kind and name of every ledger to visit, the broker's first; the bundle learns what they are called."""
+    async def _ledgers(self, scope: pb.AuditScope) -> list[_Ledger]:
+        """Every ledger to visit, the broker's first; the bundle learns what they are called."""
         organizations = await self._client.organizations()
         with self._bundle.transaction():
             for each in organizations:
@@ -146,22 +172,26 @@ class Fetch:
         wanted = set(self._nodes) if self._nodes is not None else None
         broker = self._trust.broker_root
         nodes = [
-            (each.root, "node", each.name)
+            _Ledger(each.root, "node", each.name)
             for each in organizations
             if each.kind == pb.PRINCIPAL_KIND_NODE and each.certified and not each.suspended
             if (each.root in wanted if wanted is not None else may_read(each.root, scope, broker=broker))
         ]
-        unknown = (wanted or set()) - {root for root, _, _ in nodes}
+        unknown = (wanted or set()) - {each.root for each in nodes}
         if unknown:
             names = ", ".join(sorted(did_text(each) for each in unknown))
             raise ConfigurationError(f"no admitted node has this root: {names}.", key="node")
-        return [(broker, "broker", f"{self._trust.federation} broker"), *nodes]
+        return [_Ledger(broker, "broker", f"{self._trust.federation} broker"), *nodes]
 
-    async def _visit_ledger(self, root: bytes, kind: str, name: str, found: Findings) -> None:
+    async def _learn(self, ledger: _Ledger, _found: Findings) -> None:
+        """Make the broker's ledger known: under its name it cosigns the nodes', which come first."""
+        self._row(ledger, await self._checkpoint(ledger.root))
+
+    async def _visit_ledger(self, ledger: _Ledger, found: Findings) -> None:
         examination = Examination(self._client, self._bundle, self._trust.federation, found, self._progress)
         for _ in range(_ROUNDS):
-            checkpoint = await self._checkpoint(root)
-            row = self._row(root, kind, name, checkpoint)
+            checkpoint = await self._checkpoint(ledger.root)
+            row = self._row(ledger, checkpoint)
             await self._keep(row, checkpoint, found)
             await self._continue(row, checkpoint)
             try:
@@ -169,9 +199,18 @@ class Fetch:
                 self._compare(row.ledger, checkpoint, found)
             finally:
                 await examination.run(row.ledger)
-            if not examination.is_erasure_open(row.ledger):
+                self._note_named(row)
+            is_behind = ledger.kind == "broker" and checkpoint.size < self._named_size
+            if not is_behind and not examination.is_erasure_open(row.ledger):
                 break
         found.count("ledgers")
+
+    def _note_named(self, row: LedgerRow) -> None:
+        """Note which of the broker's entries the newly fetched ones of a node name."""
+        [named] = self._bundle.db.execute(
+            "SELECT max(routed_position) FROM entry WHERE ledger = ? AND position >= ?", (row.ledger, row.fetched)
+        ).fetchone()
+        self._named_size = max(self._named_size, 0 if named is None else named + 1)
 
     async def _checkpoint(self, root: bytes) -> LedgerCheckpoint:
         try:
@@ -183,10 +222,10 @@ class Fetch:
         except (MalformedError, ProofError) as error:
             raise LedgerEndedError(Code.CHECKPOINT_MALFORMED, f"{did_text(root)}: {error.message}") from error
 
-    def _row(self, root: bytes, kind: str, name: str, checkpoint: LedgerCheckpoint) -> LedgerRow:
+    def _row(self, ledger: _Ledger, checkpoint: LedgerCheckpoint) -> LedgerRow:
         origin = checkpoint.checkpoint.origin
         with self._bundle.transaction():
-            number = self._bundle.add_ledger(root, kind=kind, name=name, origin=origin)
+            number = self._bundle.add_ledger(ledger.root, kind=ledger.kind, name=ledger.name, origin=origin)
             self._bundle.add_statements([checkpoint.cert])
         row = self._bundle.ledger(number)
         if row.origin != origin:
@@ -195,7 +234,7 @@ class Fetch:
         return row
 
     async def _keep(self, row: LedgerRow, checkpoint: LedgerCheckpoint, found: Findings) -> None:
-        """Keep the checkpoint, with whoever cosigned it; check that enough of the pinned witnesses did."""
+        """Keep the checkpoint, with whoever cosigned it; check that those did who must."""
         log = Ed25519Verifier(checkpoint.key)
         try:
             named = cosigners(checkpoint.note, log, await self._cosigning_keys(row))
@@ -212,6 +251,10 @@ class Fetch:
             visit=self._visit,
             fetched_at=self._client.session.now(),
         )
+        if row.kind == "node" and not named:
+            # Whether it refused to is in its own ledger, which comes last.
+            told = f"{row.name}: the broker did not cosign the node's checkpoint."
+            found.add(Code.COSIGNATURES_MISSING, told, ledger=row.ledger, severity="warning")
         pinned = self._trust.witness_set
         if pinned is None or row.kind != "broker":
             return

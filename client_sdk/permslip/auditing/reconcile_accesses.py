@@ -4,8 +4,14 @@ Rules:
 
 - What one side shows and the other denies is a fault. What one side does not show yet, or cannot show to this auditor
   (its ledger was fetched earlier, the entry is hidden) is counted as unknown.
+- A fetch reads the nodes' ledgers before the broker's: where it ended, what a node decided is in what was fetched of
+  the broker's ledger, or was never routed. One exception is a warning: witnesses that are slow leave the broker with
+  a checkpoint from before.
 - An end that is missing on one side is lost in a crash, perhaps: unknown, unless the other side shows a whole answer.
 - The broker relays no more bytes than the node released. Fewer are possible: a reader may go away.
+- A node may say «answered whole» of what the broker's ledger says nothing came of (unreachable, cancelled, malformed,
+  timed out): so does a node that lies, and one whose line broke at that moment. It is a warning, and a fault alone
+  where the line held and the broker waited for much longer. Where a part came, the two differ as a break lets them.
 
 Example::
 
@@ -29,9 +35,12 @@ _BEHIND: Final = 1_000
 _LONGEST_ANSWER: Final = 600_000
 # By so much a node must have answered before the broker gave up, for the answer not just to have been late.
 _LATE: Final = 2_000
+# How long a broker waits for its witnesses' cosignatures, and shows an earlier checkpoint then.
+_WITNESSES: Final = 2_000
 
 _UNROUTED: Final = """
-    SELECT n.ledger, n.position, n.query_id, n.reason, n.routed_position, b.reason, at.position IS NULL, at.leaf IS NULL
+    SELECT n.ledger, n.position, n.query_id, n.reason, n.recorded_at, n.routed_position, b.reason, at.position IS NULL,
+        at.leaf IS NULL
     FROM decided n
     LEFT JOIN decided routed ON routed.query_id = n.query_id AND routed.ledger = 1 AND routed.reason = 'ALLOWED'
     LEFT JOIN decided b ON b.query_id = n.query_id AND b.ledger = 1
@@ -106,19 +115,26 @@ def _number(books: Books, query: str) -> int:
 
 
 def _check_unrouted(books: Books, found: Findings) -> None:
-    for ledger, position, query_id, reason, routed, at_broker, is_beyond, is_hidden in books.each(_UNROUTED):
-        if routed is not None and is_beyond and routed >= books.broker.size:
+    broker = books.broker
+    for row in books.each(_UNROUTED):
+        ledger, position, query_id, reason, recorded_at, routed, at_broker, is_absent, is_hidden = row
+        is_beyond = routed is not None and is_absent and routed >= broker.size
+        if is_beyond and (not broker.is_whole or broker.fetched_at < books.nodes[ledger].fetched_at):
             found.count("beyond the broker's entries")
             continue
-        if routed is not None and not is_beyond and is_hidden:
+        is_old = is_beyond and broker.as_of < recorded_at + _WITNESSES
+        if routed is not None and not is_absent and is_hidden:
             found.count("unknown")
             continue
         says = "does not know the query" if at_broker is None else f"says {at_broker}"
+        if is_beyond:
+            says = f"had {broker.size} entries, and its newest checkpoint is " + ("older" if is_old else "newer")
         found.add(
             Code.SERVED_UNROUTED,
             f"the node decided {reason} on a query that it says was routed at {routed}; the broker's ledger {says}.",
             ledger=ledger,
             position=position,
+            severity="warning" if is_old else "fault",
             query=query_id,
             routed_position=routed,
         )
@@ -181,13 +197,13 @@ def _check_ends(books: Books, found: Findings) -> None:
             found.add(
                 Code.ANSWER_SIZE, f"{node.name} released {node_bytes} bytes, the broker relayed {sealed}.", **where
             )
-        if node_reason == "ALLOWED" and node_bytes and reason == "TIMED_OUT" and not sealed:
+        if node_reason == "ALLOWED" and node_bytes and reason != "ALLOWED" and not sealed:
             waited = ended_at - node_at
             found.add(
                 Code.ANSWER_NEVER_CAME,
-                f"{node.name} says that it released {node_bytes} bytes; the broker waited for {waited} ms more and got "
-                "nothing.",
-                severity="fault" if waited >= _LATE else "warning",
+                f"{node.name} says that it released {node_bytes} bytes; the broker got nothing, and says {reason} "
+                f"({waited} ms later).",
+                severity="fault" if reason == "TIMED_OUT" and waited >= _LATE else "warning",
                 **where,
             )
 

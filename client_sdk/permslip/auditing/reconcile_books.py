@@ -34,8 +34,10 @@ from google.protobuf.message import DecodeError, Message
 
 from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
-from permslip.auditing.bundle import BROKER, Bundle
+from permslip.auditing.bundle import BROKER, Bundle, LedgerRow
 from permslip.auditing.results import Progress
+from permslip.auditing.verify_checkpoints import checkpoints_of
+from permslip.keys import did_text
 
 __all__ = ["Books", "Horizon", "payload_of"]
 
@@ -92,7 +94,10 @@ class Horizon(NamedTuple):
         name: the keeper's.
         size: leaves that were fetched.
         hidden: how many of them are hashes alone.
-        fetched_at: when they were fetched, by the auditor's clock.
+        fetched_at: when the newest checkpoint was fetched, by the auditor's clock.
+        as_of: when that checkpoint can have been made at the latest, UTC milliseconds: when it was cosigned last, and
+            where it was not, fetched.
+        is_whole: every leaf of that checkpoint was fetched.
     """
 
     ledger: int
@@ -101,6 +106,8 @@ class Horizon(NamedTuple):
     size: int
     hidden: int
     fetched_at: int
+    as_of: int
+    is_whole: bool
 
 
 class _Standing(NamedTuple):
@@ -122,7 +129,8 @@ class Books:
 
     def __init__(self, db: sqlite3.Connection, horizons: list[Horizon]) -> None:
         self.db = db
-        self.broker = next((each for each in horizons if each.ledger == BROKER), Horizon(BROKER, b"", "", 0, 0, 0))
+        nothing = Horizon(BROKER, b"", "", 0, 0, 0, 0, is_whole=False)
+        self.broker = next((each for each in horizons if each.ledger == BROKER), nothing)
         self.nodes = {each.ledger: each for each in horizons if each.ledger != BROKER and each.size}
         self._by_root = {each.root: each.ledger for each in self.nodes.values()}
         self._standings: dict[bytes, _Standing] = {}
@@ -135,16 +143,7 @@ class Books:
         """Read the ledgers of a bundle."""
         db = bundle.db
         db.executescript(_TABLES)
-        horizons = [
-            Horizon(*row)
-            for row in db.execute(
-                "SELECT ledger.ledger, root, name, fetched,"
-                " (SELECT count(*) FROM entry WHERE entry.ledger = ledger.ledger AND leaf IS NULL),"
-                " coalesce((SELECT max(fetched_at) FROM checkpoint WHERE checkpoint.ledger = ledger.ledger), 0)"
-                " FROM ledger ORDER BY ledger.ledger"
-            )
-        ]
-        books = cls(db, horizons)
+        books = cls(db, [_horizon(bundle, each) for each in bundle.ledgers()])
         with books.transaction():
             books._read_statements(progress)
         db.executescript(_INDEXES)
@@ -153,6 +152,11 @@ class Books:
     def horizon(self, ledger: int) -> Horizon:
         """How far a ledger is known."""
         return self.broker if ledger == BROKER else self.nodes[ledger]
+
+    def name_of(self, root: bytes) -> str:
+        """What the keeper of a ledger is called."""
+        number = self._by_root.get(root)
+        return did_text(root) if number is None and root else "a node" if number is None else self.nodes[number].name
 
     def _read_statements(self, progress: Progress) -> None:
         for number, row in enumerate(self.db.execute(_STATEMENTS), start=1):
@@ -269,6 +273,18 @@ def payload_of(kind: st.Kind[Any], envelope: bytes | None) -> Any:
     except DecodeError:
         return None
     return parsed
+
+
+def _horizon(bundle: Bundle, row: LedgerRow) -> Horizon:
+    query = "SELECT count(*) FROM entry WHERE ledger = ? AND leaf IS NULL"
+    [hidden] = bundle.db.execute(query, (row.ledger,)).fetchone()
+    newest = max(checkpoints_of(bundle, row.ledger), key=lambda each: (each.visit, each.size), default=None)
+    if newest is None:
+        return Horizon(row.ledger, row.root, row.name, row.fetched, hidden, 0, 0, is_whole=False)
+    cosigned = newest.latest_cosignature
+    as_of = newest.fetched_at if cosigned is None else 1_000 * cosigned + 999
+    is_whole = row.fetched >= newest.size
+    return Horizon(row.ledger, row.root, row.name, row.fetched, hidden, newest.fetched_at, as_of, is_whole)
 
 
 def _recorded(leaf: bytes) -> ledger_pb2.StatementRecorded | None:

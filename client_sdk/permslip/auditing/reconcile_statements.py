@@ -37,6 +37,9 @@ from permslip.grants import revoker_hash
 __all__ = ["check_statements"]
 
 _LEASE: Final = 5_000
+# A node's ledger is fetched before the broker's: what the broker recorded no longer ago than this, by the auditor's
+# clock, the node may have said after it was asked.
+_BEHIND: Final = 5_000
 
 _TWICE: Final = """
     SELECT ledger, max(position), statement_id, kind, min(position)
@@ -227,7 +230,7 @@ def _check_acknowledgements(books: Books, found: Findings) -> None:
         node = books.nodes.get(of) if of is not None else None
         if node is None:
             found.count("acknowledged by nodes that were not fetched")
-        elif (size > node.size and node.fetched_at < recorded_at) or (size <= node.size and is_absent):
+        elif (size > node.size and node.fetched_at < recorded_at + _BEHIND) or (size <= node.size and is_absent):
             found.count("unknown")
         else:
             holds = "an entry of another kind" if there is None else f"the statement {there.hex()}"
@@ -244,7 +247,7 @@ def _check_acknowledgements(books: Books, found: Findings) -> None:
 def _check_words(books: Books, found: Findings) -> None:
     for position, recorded_at, identifier, kind, envelope, of in books.each(_WORDS):
         node = books.nodes.get(of)
-        if node is None or node.hidden or node.fetched_at < recorded_at or _may_be_unlogged(kind, envelope):
+        if node is None or node.hidden or node.fetched_at < recorded_at + _BEHIND or _may_be_unlogged(kind, envelope):
             found.count("words not shown by their node")
             continue
         found.add(
@@ -317,10 +320,12 @@ def _check_alerts(books: Books, found: Findings) -> None:
         except DecodeError:
             continue
         fault = _fault_name(alert.fault)
+        whose = "the node refused a checkpoint of the broker"
+        if ledger == BROKER:
+            whose = f"the broker refused a checkpoint of {books.name_of(alert.keeper)}"
         found.add(
             Code.WITNESS_ALERTED,
-            f"the node refused a checkpoint of the broker as {fault}: it knew size {alert.seen_size}, and was offered "
-            f"{alert.offered_size}.",
+            f"{whose} as {fault}: it knew size {alert.seen_size}, and was offered {alert.offered_size}.",
             ledger=ledger,
             position=position,
             fault=fault,

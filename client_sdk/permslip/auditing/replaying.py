@@ -204,8 +204,7 @@ class LedgerReplay:
                 recorded_at=recorded_at,
                 before=self._recorded_at,
             )
-        else:
-            self._recorded_at = recorded_at
+        self._recorded_at = recorded_at
         if position >= self._bounds_until:
             self._not_before, self._not_after, self._bounds_until = self._witnessed.bounds(position)
         first, last = self._not_before, self._not_after

@@ -7,22 +7,29 @@ Rules:
 - The key that counts is that of the certificate in force when the checkpoint was fetched.
 - The newest checkpoint of the broker's ledger must have the quorum of the pinned witness set; earlier ones are proved
   by the leaves to be its beginnings, so a quorum that they lack is a warning.
+- The newest checkpoint of a node's ledger must have the broker's cosignature. Where the broker's own ledger says that
+  it refused one of this node's, that is a fault: the node signed two histories. Where it says nothing, it is a
+  warning: the broker may have had no time for it.
 - A checkpoint of visit 0 is the auditor's own, from elsewhere: its signature was her business then.
 
 Example::
 
     for row in ledgers:
-        check_checkpoints(bundle, row, trust, keepers, found)
+        refused = refused_by_broker(bundle)
+    check_checkpoints(bundle, row, trust, keepers, found, is_refused=row.root in refused)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from permslip._pb.permslip.v1 import statement_pb2 as pb
-from permslip.auditing.bundle import Bundle, LedgerRow
+from google.protobuf.message import DecodeError
+
+from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
+from permslip.auditing.bundle import BROKER, Bundle, LedgerRow
 from permslip.auditing.codes import Code
 from permslip.auditing.cosigners import cosigners
 from permslip.auditing.finding import Findings
@@ -35,7 +42,7 @@ from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey
 from permslip.statements import Signed
 from permslip.witnesses import witness_key, witness_policy
 
-__all__ = ["CheckpointRow", "check_checkpoints", "checkpoints_of"]
+__all__ = ["CheckpointRow", "check_checkpoints", "checkpoints_of", "refused_by_broker"]
 
 
 class CheckpointRow(NamedTuple):
@@ -70,8 +77,30 @@ def checkpoints_of(bundle: Bundle, ledger: int) -> Iterator[CheckpointRow]:
     return (CheckpointRow(*row) for row in rows)
 
 
-def check_checkpoints(bundle: Bundle, ledger: LedgerRow, trust: Trust, keepers: Keepers, found: Findings) -> None:
-    """Verify every checkpoint of one ledger."""
+def refused_by_broker(bundle: Bundle) -> set[bytes]:
+    """Roots of the nodes of which the broker's ledger says that it refused a checkpoint."""
+    refused = set()
+    for (leaf,) in bundle.db.execute(
+        "SELECT leaf FROM entry WHERE ledger = ? AND event = 'witness_alert' AND leaf IS NOT NULL", (BROKER,)
+    ):
+        with suppress(DecodeError):
+            refused.add(ledger_pb2.LogEntry.FromString(leaf).witness_alert.keeper)
+    return refused
+
+
+def check_checkpoints(
+    bundle: Bundle, ledger: LedgerRow, trust: Trust, keepers: Keepers, found: Findings, *, is_refused: bool = False
+) -> None:
+    """Verify every checkpoint of one ledger.
+
+    Args:
+        bundle: where they are.
+        ledger: whose.
+        trust: whom the auditor trusts.
+        keepers: who had which key.
+        found: takes the findings.
+        is_refused: whether the broker says that it refused a checkpoint of this ledger.
+    """
     newest = bundle.db.execute(
         "SELECT size, visit FROM checkpoint WHERE ledger = ? ORDER BY visit DESC, size DESC LIMIT 1", (ledger.ledger,)
     ).fetchone()
@@ -83,7 +112,7 @@ def check_checkpoints(bundle: Bundle, ledger: LedgerRow, trust: Trust, keepers: 
         if row.visit == 0:
             continue
         check = _Check(bundle, ledger, trust, keepers, found, row)
-        check.run(is_newest=(row.size, row.visit) == tuple(newest))
+        check.run(is_newest=(row.size, row.visit) == tuple(newest), is_refused=is_refused)
 
 
 class _Check:
@@ -101,7 +130,7 @@ class _Check:
         self._bundle, self._ledger, self._trust = bundle, ledger, trust
         self._keepers, self._found, self._row = keepers, found, row
 
-    def run(self, *, is_newest: bool) -> None:
+    def run(self, *, is_newest: bool, is_refused: bool) -> None:
         log = self._log()
         if log is None:
             return
@@ -111,7 +140,17 @@ class _Check:
         told = opened.checkpoint
         if (told.size, told.root) != (self._row.size, self._row.root):
             self._add(Code.CHECKPOINT_COLUMNS, f"the note says size {told.size} and root {told.root.hex()}.")
-        self._cosigned(log)
+        named = self._cosigned(log)
+        if is_newest and self._ledger.kind == "node" and not named:
+            self._found.add(
+                Code.COSIGNATURES_MISSING,
+                f"{self._ledger.name}, checkpoint of size {self._row.size}: the broker "
+                + ("refused one of this ledger, by its own ledger." if is_refused else "did not cosign it."),
+                ledger=self._ledger.ledger,
+                severity="fault" if is_refused else "warning",
+                size=self._row.size,
+                visit=self._row.visit,
+            )
         pinned = self._trust.witness_set
         if self._ledger.root == self._trust.broker_root and pinned is not None:
             self._quorum(pinned, log, is_newest=is_newest)
@@ -142,19 +181,24 @@ class _Check:
             self._add(Code.CHECKPOINT_SIGNATURE, error.message)
         return None
 
-    def _cosigned(self, log: Ed25519Verifier) -> None:
-        """Every cosignature by a node, or on a node's checkpoint by the broker, holds, and is what the bundle says."""
+    def _cosigned(self, log: Ed25519Verifier) -> list[dict[str, Any]]:
+        """Every cosignature by a node, or on a node's checkpoint by the broker, holds, and is what the bundle says.
+
+        Returns:
+            who cosigned; nobody where a cosignature does not hold.
+        """
         try:
             found = cosigners(self._row.note, log, self._cosigning_keys())
         except SignatureError as error:
             self._add(Code.COSIGNATURE_INVALID, error.message)
-            return
+            return []
         try:
             told = json.loads(self._row.cosigners)
         except ValueError:
             told = None
         if told != found:
             self._add(Code.CHECKPOINT_COLUMNS, "the bundle names other cosigners than the note.", cosigners=found)
+        return found
 
     def _cosigning_keys(self) -> list[VerifierKey]:
         at, federation = self._row.fetched_at, self._trust.federation

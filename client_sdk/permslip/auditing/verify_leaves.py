@@ -6,8 +6,8 @@ checkpoint of the ledger on the way: so each leaf is proved to be in each of the
 
 Rules:
 
-- The keeper's clock may go back by 60 s, the bound that nodes keep; no leaf is dated more than that after the time at
-  which its checkpoint was fetched or last cosigned.
+- A keeper never dates a leaf before the one that it follows; where one is, it is told there, and its time counts from
+  there on. No leaf is dated more than 60 s after the time at which its checkpoint was fetched or last cosigned.
 - What a leaf names must be there, with the digest that the leaf gives, or must have been erased by a leaf of the same
   ledger: what another keeper erased, this one still has.
 - A query that is presented again may come in another envelope than the first: that is for its refusal to say.
@@ -37,7 +37,7 @@ from permslip.reasons import Reason
 __all__ = ["CLOCK_BOUND", "check_leaves"]
 
 CLOCK_BOUND: Final = 60_000
-"""Milliseconds that a keeper's clock may go back, or be ahead."""
+"""Milliseconds that a keeper's clock may be ahead."""
 
 _PORTION: Final = 1_024
 _TELL_EVERY: Final = 8_192
@@ -207,11 +207,11 @@ class _Tree:
 
 
 class _Clock:
-    """The keeper's clock: hardly ever back, never ahead of those who saw the ledger."""
+    """The keeper's clock: never back, hardly ahead of those who saw the ledger."""
 
     def __init__(self, bundle: Bundle, ledger: int, found: Findings) -> None:
         self._ledger, self._found = ledger, found
-        self._latest = 0
+        self._before = 0
         # By size, descending: no leaf below a size is later than the earliest time at which somebody saw that many.
         bounds: list[tuple[int, int]] = []
         earliest = 2**63 - 1
@@ -224,10 +224,10 @@ class _Clock:
 
     def check(self, position: int, recorded_at: int) -> None:
         """Check one leaf's time."""
-        if recorded_at < self._latest - CLOCK_BOUND:
-            message = f"leaf {position} is dated {self._latest - recorded_at} ms before an earlier one."
+        if recorded_at < self._before:
+            message = f"leaf {position} is dated {self._before - recorded_at} ms before the one before it."
             self._found.add(Code.CLOCK_BACKWARD, message, ledger=self._ledger, position=position)
-        self._latest = max(self._latest, recorded_at)
+        self._before = recorded_at
         while self._bounds and self._bounds[-1][0] <= position:
             self._bounds.pop()
         if self._bounds and recorded_at > self._bounds[-1][1] + CLOCK_BOUND:

@@ -29,7 +29,7 @@ from permslip.auditing.codes import Code
 from permslip.auditing.finding import Findings
 from permslip.auditing.keepers import Keepers
 from permslip.auditing.results import Progress, Result, Trust, silent
-from permslip.auditing.verify_checkpoints import check_checkpoints
+from permslip.auditing.verify_checkpoints import check_checkpoints, refused_by_broker
 from permslip.auditing.verify_leaves import check_leaves
 from permslip.auditing.verify_scope import check_ledgers, check_withheld, scope_of_bundle
 from permslip.auditing.verify_statements import check_erased, check_slices, check_statements
@@ -71,8 +71,9 @@ def verify(bundle: Bundle, trust: Trust, *, progress: Progress = silent) -> Resu
             found.leave_unchecked("The bundle holds nothing of the broker's ledger: fetch again.")
         if trust.witness_set is None:
             found.add(Code.COSIGNATURE_NONE, "no witness set was given.", severity="note")
+        refused = refused_by_broker(bundle)
         for each in ledgers:
-            check_checkpoints(bundle, each, trust, keepers, found)
+            check_checkpoints(bundle, each, trust, keepers, found, is_refused=each.root in refused)
         scope = scope_of_bundle(bundle)
         check_ledgers(bundle, trust, keepers, scope, found)
         for each in ledgers:

@@ -224,7 +224,7 @@ class AsyncAuditorClient:
             follow: go on with what is appended, until the iterator is closed; ``until`` is then ignored.
 
         Raises:
-            ProofError: a leaf is missing.
+            ProofError: a leaf is missing; those before it were given.
             MalformedError: a hash is none.
             RefusedError: the ledger is not in this auditor's scope.
             UnavailableError: no answer could be had.
@@ -242,11 +242,16 @@ class AsyncAuditorClient:
         messages = self._stream(root, opened, auditor_pb2.FetchEntriesResponse, entries_context, patient=follow)
         async with aclosing(messages):
             async for message in messages:
-                for leaf in message.entries:
+                for number, leaf in enumerate(message.entries):
+                    wrong: PermslipError | None = None
                     if leaf.position != position:
-                        raise ProofError(f"expected leaf {position} of the ledger, got leaf {leaf.position}.")
-                    if len(leaf.leaf_hash) != HASH_BYTES:
-                        raise MalformedError(f"expected {HASH_BYTES} bytes.", field=f"leaf[{position}].leaf_hash")
+                        wrong = ProofError(f"expected leaf {position} of the ledger, got leaf {leaf.position}.")
+                    elif len(leaf.leaf_hash) != HASH_BYTES:
+                        wrong = MalformedError(f"expected {HASH_BYTES} bytes.", field=f"leaf[{position}].leaf_hash")
+                    if wrong is not None:
+                        if number:
+                            yield auditor_pb2.FetchEntriesResponse(entries=message.entries[:number])
+                        raise wrong
                     position += 1
                 if position > end:
                     raise ProofError(f"expected leaves up to position {end}, got {position - end} more.")
