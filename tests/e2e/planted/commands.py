@@ -1,6 +1,9 @@
-"""Runs several ``permslip`` commands in one interpreter, as one after the other in a shell, and prints what each said.
+"""Runs ``permslip`` commands in one interpreter, as one after the other in a shell, and prints what each said.
 
-Example: ``python commands.py '[["audit", "fetch", "audit.db", "--json"]]'`` prints ``[[0, "{…}", ""]]``.
+Each line of standard input is a list of commands, and is answered by a line with a list of what they said. The process
+goes on until its input ends: most of a command's time is that of loading everything, which it does once.
+
+Example: the line ``[["audit", "fetch", "audit.db", "--json"]]`` is answered by ``[[0, "{…}", ""]]``.
 """
 
 from __future__ import annotations
@@ -29,4 +32,6 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
 
 if __name__ == "__main__":
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.stdout.write(json.dumps([run(each) for each in json.loads(sys.argv[1])]))
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps([run(each) for each in json.loads(line)]) + "\n")
+        sys.stdout.flush()

@@ -30,7 +30,7 @@ BROKER_FAULTS: list[Fault] = []
 def row_removed(stage: Stage) -> Expected:
     position = stage.ledger("broker").one("access_decided", query_id=stage.query("second"))
     execute(stage.files["broker"], "DELETE FROM leaf WHERE position = ?", position)
-    return [Caught("fetch", Code.POSITION_GAP, "broker")]
+    return [Caught("fetch", Code.POSITION_GAP, "broker", position)]
 
 
 @fault(BROKER_FAULTS, "two entries change places in the broker's table", old=False)
@@ -56,6 +56,15 @@ def routed_unlogged(stage: Stage) -> Expected:
     with stage.ledger("broker") as broker:
         broker.remove(*_about(broker, stage.query("second")))
     served = stage.ledger("high").one("access_decided", query_id=stage.query("second"))
+    return [Caught("reconcile", Code.SERVED_UNROUTED, "high", served)]
+
+
+@fault(BROKER_FAULTS, "the last thing the broker did was to route without logging")
+def last_routed_unlogged(stage: Stage) -> Expected:
+    with stage.ledger("broker") as broker:
+        first, *_ = _about(broker, stage.query("last"))
+        broker.remove(*range(first, len(broker.leaves)))
+    served = stage.ledger("high").one("access_decided", query_id=stage.query("last"))
     return [Caught("reconcile", Code.SERVED_UNROUTED, "high", served)]
 
 
@@ -327,7 +336,8 @@ def signature_altered(stage: Stage) -> Expected:
     envelope.signatures[0].signature = bytes(signature)
     raw = envelope.SerializeToString(deterministic=True)
     execute(stage.files["broker"], "UPDATE statement SET envelope = ? WHERE id = ?", raw, grant.id)
-    return [Caught("fetch", Code.STATEMENT_SIGNATURE, "broker")]
+    position = stage.ledger("broker").one("statement_recorded", statement_id=grant.id)
+    return [Caught("fetch", Code.STATEMENT_SIGNATURE, "broker", position)]
 
 
 @fault(BROKER_FAULTS, "one slice's chain is numbered anew around an entry that is left out")

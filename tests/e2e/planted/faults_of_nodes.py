@@ -280,6 +280,27 @@ def rewritten(stage: Stage) -> Expected:
     return [Caught("fetch", Code.CHECKPOINT_FORK, "high")]
 
 
+@fault(NODE_FAULTS, "a node's history is rewritten after the broker cosigned the true one", old=False)
+def rewritten_below_cosigned(stage: Stage) -> Expected:
+    with stage.ledger("high") as high:
+        high.entry(high.one("access_decided", query_id=stage.query("first"))).nonce = os.urandom(16)
+    alerted = len(stage.ledger("broker").leaves)
+    return [
+        Caught("verify", Code.COSIGNATURES_MISSING, "high"),
+        Caught("reconcile", Code.WITNESS_ALERTED, "broker", alerted),
+    ]
+
+
+@fault(NODE_FAULTS, "a node logs an answer that it never gave")
+def logged_unserved(stage: Stage) -> Expected:
+    honest, query = stage.honest, stage.honest.queries["unserved"]
+    routed = stage.ledger("broker").one("access_decided", query_id=query.id)
+    with stage.ledger("platform") as platform:
+        position = _serve(stage, platform, query, like="at platform", routed=routed, node=honest.platform)
+    # An honest node whose line broke behind its answer says the same.
+    return [Caught("reconcile", Code.ANSWER_NEVER_CAME, "platform", position, severity="warning")]
+
+
 def _serve(stage: Stage, ledger: ForgedLedger, query: Asked, *, like: str, routed: int, node: Any) -> int:
     """Decide and answer at a node as it did another query, with a manifest by the node itself; where it decided."""
     position = _copy(ledger, like, stage, query)

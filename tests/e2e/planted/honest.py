@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from tests.federation.district import ATTENDANCE, CHILD, GRADES, SECTIONS, Distr
 from tests.federation.principals import Organization, Person, admit
 from tests.federation.processes import now
 from tests.federation.requester import Requester
-from tests.federation.school_process import SchoolProcess
+from tests.federation.school_process import SchoolProcess, until
 
 __all__ = ["FEDERATION", "Honest"]
 
@@ -161,6 +162,7 @@ class Honest(District):
         )
         with self.processes.broker_config.open("a", encoding="utf-8") as file:
             file.write(f'witness_set_file = "{self.witnesses_file}"\n\n[broker.ledger]\ncheckpoint_ms = 50\n')
+            file.write("node_checkpoint_s = 0.5\n")
 
     def _write_settings(self) -> None:
         for name, who in (("auditor", self.auditor), ("narrow", self.narrow)):
@@ -257,10 +259,17 @@ class Honest(District):
             await self.until_fit(each)
 
     async def _settled(self) -> None:
-        """Every answer's end is recorded on both sides."""
+        """Every answer's end is recorded on both sides, and the broker cosigned every node's ledger."""
         for name in ("last", "last at platform"):
             for ledger in (self.broker_ledger, (self.high if name == "last" else self.platform).ledger):
                 await self.endings(ledger, self.queries[name].id)
+        for each in self.schools:
+            await until(partial(self._is_cosigned, each), "the broker cosigned the node's ledger")
+
+    def _is_cosigned(self, school: SchoolProcess) -> bool:
+        with closing(sqlite3.connect(self.databases["broker"], timeout=_PATIENCE)) as connection:
+            row = connection.execute("SELECT size FROM node_checkpoint WHERE node = ?", (school.root,)).fetchone()
+        return row is not None and row[0] == len(school.ledger.entries())
 
     # ------------------------------------------------------------------------------------- single acts
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,20 +143,29 @@ class Revived:
 async def audited(honest: Honest, settings: Path, bundle: Path, *steps: str) -> Audit:
     """Run ``permslip audit`` commands one after the other, as a shell would, in one process."""
     lines = [["audit", "--config", str(settings), step, str(bundle), "--json"] for step in steps]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(str(_COMMANDS), json.dumps(lines)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
     audit = Audit()
-    for step, (code, said, complained) in zip(steps, json.loads(output), strict=True):
+    for step, (code, said, complained) in zip(steps, await asyncio.to_thread(_commanded, lines), strict=True):
         audit.codes[step] = code
         audit.said[step] = json.loads(said or complained)
     audit.findings = _findings(honest, bundle)
     return audit
+
+
+def _commanded(lines: list[list[str]]) -> list[tuple[int, str, str]]:
+    process = _shell()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(lines) + "\n")
+    process.stdin.flush()
+    said = process.stdout.readline()
+    assert said, f"the commands' process ended with {process.wait()}"
+    return [(code, output, errors) for code, output, errors in json.loads(said)]
+
+
+@cache
+def _shell() -> subprocess.Popen[str]:
+    """The process that runs the commands; its input, and with it itself, ends with this one."""
+    return subprocess.Popen([sys.executable, str(_COMMANDS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _findings(honest: Honest, bundle: Path) -> list[Finding]:

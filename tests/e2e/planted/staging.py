@@ -32,12 +32,14 @@ class Caught(NamedTuple):
         code: as what.
         ledger: whose ledger it is in: ``broker`` or a node's name.
         position: where in it; None: anywhere, or about the ledger as a whole.
+        severity: what it is found as; a ``warning`` where somebody honest can come to look like that.
     """
 
     step: str
     code: Code
     ledger: str
     position: int | None = None
+    severity: str = "fault"
 
 
 Expected = list[Caught]
