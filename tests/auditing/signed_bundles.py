@@ -60,15 +60,16 @@ def resign(
     signer: Party | None = None,
     witnesses: Sequence[Party] = (),
     cosigned_as: str = "",
+    ages: Sequence[int] = (),
 ) -> None:
-    """A checkpoint of a ledger, signed by its keeper (or in its name), cosigned under the witnesses' names or another;
-    in place of that of this visit."""
+    """A checkpoint of a ledger, signed by its keeper (or in its name), cosigned under the witnesses' names or another,
+    so many milliseconds before it was fetched; in place of that of this visit."""
     log = Ed25519Signer(keeper.origin, (signer or keeper.party).online)
     note = sign_checkpoint(Checkpoint(keeper.origin, size, root), [log])
     opened = open_checkpoint(note, log.verifier)
     signers = [
-        CosignatureSigner(cosigned_as or witness_name(FEDERATION, each.id), each.online, timestamp=at // 1_000)
-        for each in witnesses
+        CosignatureSigner(cosigned_as or witness_name(FEDERATION, each.id), each.online, timestamp=(at - age) // 1_000)
+        for each, age in zip(witnesses, ages or [0] * len(witnesses), strict=True)
     ]
     note = append_signatures(note, [cosign(opened, each) for each in signers])
     keys = [each.key for each in signers]

@@ -30,6 +30,7 @@ class Code(StrEnum):
     CHECKPOINT_ROLLBACK = "CHECKPOINT_ROLLBACK"
     CHECKPOINT_MISSING = "CHECKPOINT_MISSING"
     COSIGNATURES_MISSING = "COSIGNATURES_MISSING"
+    COSIGNATURES_OLD = "COSIGNATURES_OLD"
     COSIGNATURE_INVALID = "COSIGNATURE_INVALID"
     COSIGNATURE_NONE = "COSIGNATURE_NONE"
     # verify: leaves
@@ -132,6 +133,10 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.COSIGNATURES_MISSING: (
         "A checkpoint lacks cosignatures: of the pinned witnesses, or, where it is a node's, of the broker.",
         _EXPLAIN,
+    ),
+    Code.COSIGNATURES_OLD: (
+        "The broker showed a checkpoint that too few witnesses cosigned lately: later entries may have been kept back.",
+        "Fetch again when the witnesses are connected. If it stays, ask witnesses for what they cosigned last.",
     ),
     Code.COSIGNATURE_INVALID: ("A witness's cosignature does not hold.", _FETCH_AGAIN),
     Code.COSIGNATURE_NONE: (

@@ -32,7 +32,7 @@ from permslip._pb.permslip.v1 import statement_pb2 as pb
 from permslip.audit_scope import may_read
 from permslip.auditing.bundle import Bundle, LedgerRow
 from permslip.auditing.codes import Code
-from permslip.auditing.cosigners import cosigners
+from permslip.auditing.cosigners import cosigners, too_old
 from permslip.auditing.examining import Examination
 from permslip.auditing.finding import Findings
 from permslip.auditing.pulling import LedgerEndedError, frontier_of, pull
@@ -264,10 +264,16 @@ class Fetch:
             self._bundle.add_statements(certs.values())
         policy = witness_policy(pinned, signing_key=lambda each: _key_of(certs.get(each)))
         try:
-            policy.verify(checkpoint.note, log)
+            cosignatures = policy.verify(checkpoint.note, log).cosignatures
         except PermslipError as error:
             code = Code.COSIGNATURE_INVALID if isinstance(error, SignatureError) else Code.COSIGNATURES_MISSING
             found.add(code, error.message, ledger=row.ledger)
+            return
+        old = too_old(cosignatures, policy.k, self._client.session.now())
+        if old is not None:
+            old = f"{row.name}, checkpoint of size {checkpoint.size}: {old}"
+            found.add(Code.COSIGNATURES_OLD, old, ledger=row.ledger, severity="warning")
+            found.leave_unchecked(old)
 
     async def _cosigning_keys(self, row: LedgerRow) -> list[VerifierKey]:
         """The keys that may have cosigned: of all nodes for the broker's ledger, of the broker for a node's."""

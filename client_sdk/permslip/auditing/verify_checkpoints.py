@@ -7,6 +7,8 @@ Rules:
 - The key that counts is that of the certificate in force when the checkpoint was fetched.
 - The newest checkpoint of the broker's ledger must have the quorum of the pinned witness set; earlier ones are proved
   by the leaves to be its beginnings, so a quorum that they lack is a warning.
+- That quorum must have cosigned shortly before the fetch. Otherwise the end of the ledger may have been kept back:
+  «could not check».
 - The newest checkpoint of a node's ledger must have the broker's cosignature. Where the broker's own ledger says that
   it refused one of this node's, that is a fault: the node signed two histories. Where it says nothing, it is a
   warning: the broker may have had no time for it.
@@ -31,7 +33,7 @@ from google.protobuf.message import DecodeError
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.auditing.bundle import BROKER, Bundle, LedgerRow
 from permslip.auditing.codes import Code
-from permslip.auditing.cosigners import cosigners
+from permslip.auditing.cosigners import cosigners, too_old
 from permslip.auditing.finding import Findings
 from permslip.auditing.keepers import Keepers
 from permslip.auditing.results import Trust
@@ -230,6 +232,18 @@ class _Check:
             )
         else:
             self._found.count("cosignatures", len(cosignatures))
+            message = too_old(cosignatures, policy.k, self._row.fetched_at) if is_newest else None
+            if message is not None:
+                message = f"{self._ledger.name}, checkpoint of size {self._row.size}: {message}"
+                self._found.add(
+                    Code.COSIGNATURES_OLD,
+                    message,
+                    ledger=self._ledger.ledger,
+                    severity="warning",
+                    size=self._row.size,
+                    visit=self._row.visit,
+                )
+                self._found.leave_unchecked(message)
 
     def _key_of(self, root: bytes) -> bytes | None:
         cert = self._keepers.cert(root, at=self._row.fetched_at)
