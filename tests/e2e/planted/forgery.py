@@ -174,6 +174,7 @@ class ForgedLedger:
         leaves, ends = [], dict[bytes, tuple[int, int, bytes, int]]()
         heads, marks, slices = dict[int, tuple[int, int]](), [], []
         tree, finished = Frontier(), []
+        place, number, seq = b"", 0, 0
         for position, each in enumerate(self.leaves):
             entry, previous = each.entry, None
             if entry.HasField("slice"):
