@@ -12,9 +12,10 @@ from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.auditing.reconciling import reconcile
 from permslip.errors import ConfigurationError
+from permslip.keys import did_text
 from permslip.reasons import Reason
 from permslip.statements import Signed
-from tests.auditing.conftest import Scene, told
+from tests.auditing.conftest import Scene, faults, told
 from tests.auditing.ledgers import Access, Entry, Keeper
 from tests.auditing.test_replay import TRANSCRIPT, everything
 from tests.scenarios.world import DAY, HOUR, MINUTE
@@ -534,3 +535,18 @@ def test_one_side_alone_cannot_be_reconciled(scene: Scene, tmp_path: Path) -> No
         bundle.db.execute("UPDATE ledger SET fetched = 0 WHERE ledger <> 1")
         with pytest.raises(ConfigurationError, match="one side alone"):
             reconcile(bundle, scene.fed.trust)
+
+
+@pytest.mark.parametrize(("scope", "exit_code"), [([], 2), (["school"], 0)], ids=["unlimited", "another node's"])
+def test_a_node_that_is_missing_beside_others_leaves_the_bundle_unchecked(
+    scene: Scene, tmp_path: Path, scope: list[str], exit_code: int
+) -> None:
+    used(scene)
+    keepers = [scene.fed.broker, scene.fed.keeper(scene.school)]
+    with scene.fed.bundle(tmp_path / "audit.db", keepers=keepers) as bundle:
+        bundle.set_meta("scope", json.dumps({"nodes": [did_text(getattr(scene, each).id) for each in scope]}))
+
+        result = reconcile(bundle, scene.fed.trust)
+
+        assert (result.exit_code, faults(bundle)) == (exit_code, {})
+        assert (did_text(scene.other.id) in result.unchecked) == (exit_code == 2)

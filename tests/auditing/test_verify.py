@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.auditing.bundle import Bundle
 from permslip.auditing.codes import Code
+from permslip.auditing.finding import Severity
 from permslip.auditing.results import Result, Trust
 from permslip.auditing.verifying import verify
 from permslip.errors import ConfigurationError, MalformedError
@@ -205,6 +207,38 @@ def test_two_roots_of_one_size_are_a_fork(used: Scene, tmp_path: Path) -> None:
         assert faults(bundle) == {"CHECKPOINT_FORK": 1}
 
 
+def test_two_roots_of_one_size_that_came_in_one_visit_are_a_fork(used: Scene, tmp_path: Path) -> None:
+    def second(bundle: Bundle) -> None:
+        [row] = bundle.db.execute("SELECT * FROM checkpoint WHERE ledger = 1 AND visit = 2").fetchall()
+        fork(used, bundle, visit=2)
+        [made] = bundle.db.execute("SELECT * FROM checkpoint WHERE ledger = 1 AND visit = 2").fetchall()
+        bundle.db.execute("DELETE FROM checkpoint WHERE ledger = 1 AND visit = 2")
+        for ledger, size, root, note, vkey, cosigned_by, visit, at in (row, made):
+            named = json.loads(cosigned_by)
+            bundle.add_checkpoint(ledger, size, root, note, vkey=vkey, cosigners=named, visit=visit, fetched_at=at)
+
+    _, bundle = checked(used, tmp_path, second)
+
+    with bundle:
+        assert faults(bundle) == {"CHECKPOINT_FORK": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "exit_code"), [("CHECKPOINT_KEY", "fault", 1), ("LEDGER_UNREACHED", "warning", 2)]
+)
+def test_a_ledger_of_which_the_last_fetch_got_nothing_is_not_clean(
+    used: Scene, tmp_path: Path, code: str, severity: Severity, exit_code: int
+) -> None:
+    def fetched(bundle: Bundle) -> None:
+        with bundle.findings("fetch") as found:
+            found.add(Code(code), "the library: nothing came.", severity=severity, root=used.other.id)
+
+    result, bundle = checked(used, tmp_path, fetched)
+
+    with bundle:
+        assert (result.exit_code, result.findings[code]) == (exit_code, 1)
+
+
 def test_a_history_that_was_rewritten_and_signed_again_is_a_fork(used: Scene, tmp_path: Path) -> None:
     def rewritten(bundle: Bundle) -> None:
         [[first]] = bundle.db.execute("SELECT min(size) FROM checkpoint WHERE ledger = 1")
@@ -373,6 +407,25 @@ def test_evidence_that_was_erased_is_told_with_its_day_and_is_no_fault(used: Sce
         messages = [message for *_, message in told(bundle, "EVIDENCE_ERASED")]
         assert len(messages) == 4
         assert all("evidence erased on 20" in each and "ferpa-5y" in each for each in messages)
+
+
+@pytest.mark.parametrize(("days", "expected"), [(29, ["warning"] * 2), (31, [])])
+def test_evidence_that_was_erased_soon_after_its_entry_is_a_warning(
+    used: Scene, tmp_path: Path, days: int, expected: list[str]
+) -> None:
+    asked = next(each for each in used.fed.statements.values() if each.kind is st.QUERY)
+    used.fed.pass_time(days * DAY)
+    used.fed.erase(used.fed.keeper(used.school), asked.id)
+    used.fed.missing.clear()
+
+    def without(bundle: Bundle) -> None:
+        bundle.db.execute("DELETE FROM statement WHERE id = ?", (asked.id,))
+        bundle.db.execute("DELETE FROM statement WHERE kind = 'manifest'")
+
+    _, bundle = checked(used, tmp_path, without)
+
+    with bundle:
+        assert [severity for ledger, _, severity, _ in told(bundle, "ERASED_EARLY") if ledger == SCHOOL] == expected
 
 
 def test_a_statement_that_no_leaf_names_is_a_warning(used: Scene, tmp_path: Path) -> None:

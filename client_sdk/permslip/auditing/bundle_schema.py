@@ -6,6 +6,7 @@ Rules:
 - Times are UTC milliseconds since 1970, but for the POSIX seconds in a checkpoint's cosignatures.
 - Reasons, actions and purposes are the names of the wire contract, without their prefix.
 - ``ledger`` 1 is the broker's.
+- Two checkpoints of one size and visit with two roots are both kept: they are the proof of a fork.
 - Tables are strict, so that a column holds what it says; a file that another one made is opened only if its tables,
   indexes and views are these, and nothing acts by itself in it (:func:`check_schema`).
 - ``arrived`` holds what was pulled and not examined yet; it is empty after a fetch that was not interrupted.
@@ -56,7 +57,7 @@ CREATE TABLE checkpoint (
     cosigners TEXT NOT NULL DEFAULT '[]',
     visit INTEGER NOT NULL,
     fetched_at INTEGER NOT NULL,
-    PRIMARY KEY (ledger, size, visit)
+    PRIMARY KEY (ledger, size, visit, root)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE entry (
     ledger INTEGER NOT NULL,

@@ -54,6 +54,7 @@ class Code(StrEnum):
     STATEMENT_MISSING = "STATEMENT_MISSING"
     STATEMENT_UNNAMED = "STATEMENT_UNNAMED"
     EVIDENCE_ERASED = "EVIDENCE_ERASED"
+    ERASED_EARLY = "ERASED_EARLY"
     ERASURE_UNRECORDED = "ERASURE_UNRECORDED"
     # verify: logs of others
     TILE_MISMATCH = "TILE_MISMATCH"
@@ -170,6 +171,10 @@ _TEXTS: Final[dict[Code, tuple[str, str]]] = {
     Code.EVIDENCE_ERASED: (
         "Evidence was erased at the end of its retention: what it showed cannot be checked any more.",
         "Nothing, where the retention rule allowed it.",
+    ),
+    Code.ERASED_EARLY: (
+        "Evidence was erased less than 30 days after its entry: hardly anybody can have checked it.",
+        "Ask the ledger's keeper which rule demanded it, and compare what the other ledgers hold of it.",
     ),
     Code.ERASURE_UNRECORDED: ("The bundle says «erased» where no leaf of the ledger does.", _EXPLAIN),
     Code.TILE_MISMATCH: ("A tile does not hold the hashes of the entries or tiles below it.", _EXPLAIN),

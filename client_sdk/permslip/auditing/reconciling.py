@@ -14,8 +14,9 @@ pushed. A keeper who lies must then lie in the same way as every other.
 Rules:
 
 - One query for each check; time grows with the number of entries, memory does not.
-- What cannot be known (a node that was not fetched, an end that a crash may have lost, an entry outside the scope) is
-  counted and not held against anybody.
+- A node that the auditor's scope opens and whose ledger is not there is «could not check», though others are there.
+- What else cannot be known (an end that a crash may have lost, an entry outside the scope) is counted and not held
+  against anybody.
 - Receipts of requesters are not in the ledgers yet: what a requester received is taken from the broker's bytes.
 
 Example::
@@ -32,11 +33,13 @@ from typing import Final
 from permslip.auditing.bundle import Bundle
 from permslip.auditing.codes import Code
 from permslip.auditing.finding import Findings
+from permslip.auditing.keepers import Keepers
 from permslip.auditing.reconcile_accesses import check_accesses
 from permslip.auditing.reconcile_answers import check_answers
 from permslip.auditing.reconcile_books import Books
 from permslip.auditing.reconcile_statements import check_statements
 from permslip.auditing.results import Progress, Result, Trust, silent
+from permslip.auditing.verify_scope import check_nodes_held
 from permslip.errors import ConfigurationError
 
 __all__ = ["reconcile"]
@@ -73,6 +76,8 @@ def reconcile(bundle: Bundle, trust: Trust, *, progress: Progress = silent) -> R
             progress("reconcile", number, len(checks))
             check(books, found)
         progress("reconcile", len(checks), len(checks))
+        held = {each.root for each in books.nodes.values()}
+        check_nodes_held(bundle, trust, Keepers.of(bundle, trust), held, found)
         found.count("ledgers", 1 + len(books.nodes))
     return found.result
 

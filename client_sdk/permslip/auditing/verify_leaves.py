@@ -39,6 +39,10 @@ __all__ = ["CLOCK_BOUND", "check_leaves"]
 CLOCK_BOUND: Final = 60_000
 """Milliseconds that a keeper's clock may be ahead."""
 
+# Milliseconds for which evidence is kept by any rule worth the name: what went sooner was hardly ever checked.
+_DAY: Final = 86_400_000
+_EARLY: Final = 30 * _DAY
+
 _PORTION: Final = 1_024
 _TELL_EVERY: Final = 8_192
 _ALLOWED: Final = Reason.ALLOWED.wire
@@ -240,9 +244,11 @@ class _Named:
 
     def __init__(self, bundle: Bundle, ledger: LedgerRow, found: Findings) -> None:
         self._db, self._ledger, self._found = bundle.db, ledger, found
+        self._recorded_at = 0
 
     def check(self, position: int, entry: ledger_pb2.LogEntry) -> None:
         """What an entry names is there, unaltered, or was erased."""
+        self._recorded_at = entry.recorded_at
         event = entry.WhichOneof("event")
         if event == "statement_recorded":
             recorded = entry.statement_recorded
@@ -305,6 +311,17 @@ class _Named:
             statement=identifier,
             erased_at=erased[0],
         )
+        age = erased[0] - self._recorded_at
+        if age < _EARLY:
+            self._found.add(
+                Code.ERASED_EARLY,
+                f"leaf {position}: its {kind} was erased {max(0, age) // _DAY} days after it ({erased[1]}).",
+                ledger=self._ledger.ledger,
+                position=position,
+                severity="warning",
+                statement=identifier,
+                erased_at=erased[0],
+            )
 
     def _erasure(self, position: int, identifiers: Sequence[bytes]) -> None:
         """The bundle's table of what was erased says the same as the leaf."""

@@ -12,7 +12,7 @@ Rules:
 Example::
 
     scope = scope_of_bundle(bundle)
-    check_ledgers(bundle, trust, keepers, scope, found)
+    check_ledgers(bundle, trust, keepers, found)
     for each in bundle.ledgers():
         check_withheld(bundle, each, scope, found)
 """
@@ -20,6 +20,7 @@ Example::
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import Any, Final
 
 from permslip._pb.permslip.v1 import statement_pb2 as pb
@@ -32,7 +33,7 @@ from permslip.auditing.results import Trust
 from permslip.errors import PermslipError
 from permslip.keys import PublicKey, did_text
 
-__all__ = ["check_ledgers", "check_withheld", "hides_between", "scope_of_bundle"]
+__all__ = ["check_ledgers", "check_nodes_held", "check_withheld", "hides_between", "scope_of_bundle"]
 
 _TIMES: Final = "SELECT position, recorded_at, leaf IS NULL FROM entry WHERE ledger = ? ORDER BY position"
 _LATEST: Final = "SELECT max(fetched_at) FROM checkpoint WHERE ledger = ?"
@@ -58,7 +59,7 @@ def hides_between(scope: pb.AuditScope, first: int, last: int | None) -> bool:
     return first < getattr(scope, "from") or bool(scope.until and (last is None or last >= scope.until))
 
 
-def check_ledgers(bundle: Bundle, trust: Trust, keepers: Keepers, scope: pb.AuditScope, found: Findings) -> None:
+def check_ledgers(bundle: Bundle, trust: Trust, keepers: Keepers, found: Findings) -> None:
     """Check that each ledger stands for who it says, and that none is missing that the scope opens."""
     ledgers = bundle.ledgers()
     for each in ledgers:
@@ -66,8 +67,21 @@ def check_ledgers(bundle: Bundle, trust: Trust, keepers: Keepers, scope: pb.Audi
         if (each.ledger == BROKER, each.kind, each.did) != (is_broker, "broker" if is_broker else "node", _did(each)):
             told = f"{each.name}: the bundle calls it ledger {each.ledger}, a {each.kind}'s, of {each.did}."
             found.add(Code.LEDGER_LABEL, told, ledger=each.ledger)
+    check_nodes_held(bundle, trust, keepers, {each.root for each in ledgers}, found)
+
+
+def check_nodes_held(bundle: Bundle, trust: Trust, keepers: Keepers, held: Container[bytes], found: Findings) -> None:
+    """Check that the ledger of each admitted node is held that the scope opens.
+
+    Args:
+        bundle: what was fetched.
+        trust: whom the auditor trusts.
+        keepers: who was admitted.
+        held: roots of the nodes whose ledgers are there.
+        found: takes the findings.
+    """
+    scope = scope_of_bundle(bundle)
     (at,) = bundle.db.execute(_LATEST, (BROKER,)).fetchone()
-    held = {each.root for each in ledgers}
     for root in keepers.nodes(at=at or 0):
         if root not in held and may_read(root, scope, broker=trust.broker_root):
             message = f"the bundle holds nothing of the ledger of {did_text(root)}, an admitted node."
@@ -80,7 +94,7 @@ def check_withheld(bundle: Bundle, ledger: LedgerRow, scope: pb.AuditScope, foun
     # Under a scope that names nodes, what the broker's ledger hides may be about any other node.
     if is_unlimited(scope) or (scope.nodes and ledger.root not in scope.nodes):
         return
-    before, hidden = 0, 0
+    position, before, hidden = -1, 0, 0
     for position, recorded_at, is_hidden in bundle.db.execute(_TIMES, (ledger.ledger,)):
         if is_hidden:
             hidden += 1

@@ -8,7 +8,8 @@ The steps, in order:
    so all visits saw one history. What came as a hash alone is what the auditor's scope can hide.
 4. The chain of every slice has no hole.
 5. Every statement's signatures and id hold; what a leaf names is there, or a later leaf says when it was erased.
-6. What ended a fetch early is a fault here too: a keeper that forks or withholds gives no leaves to be verified.
+6. What ended a fetch early is a fault here too: a keeper that forks or withholds gives no leaves to be verified. Where
+   the last fetch did not reach a ledger, what is held of it is old: «could not check».
 
 Memory does not grow with the bundle.
 
@@ -21,6 +22,7 @@ Example::
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from permslip.audit_scope import is_unlimited
@@ -40,11 +42,14 @@ __all__ = ["verify"]
 _FROM_FETCH: Final = (
     Code.CHECKPOINT_MALFORMED,
     Code.CHECKPOINT_SIGNATURE,
+    Code.CHECKPOINT_KEY,
     Code.CHECKPOINT_FORK,
     Code.CHECKPOINT_ROLLBACK,
     Code.LEDGER_REPLACED,
     Code.POSITION_GAP,
 )
+
+_UNREACHED: Final = "SELECT message, details FROM finding WHERE step = 'fetch' AND code = ?"
 
 
 def verify(bundle: Bundle, trust: Trust, *, progress: Progress = silent) -> Result:
@@ -75,7 +80,7 @@ def verify(bundle: Bundle, trust: Trust, *, progress: Progress = silent) -> Resu
         for each in ledgers:
             check_checkpoints(bundle, each, trust, keepers, found, is_refused=each.root in refused)
         scope = scope_of_bundle(bundle)
-        check_ledgers(bundle, trust, keepers, scope, found)
+        check_ledgers(bundle, trust, keepers, found)
         for each in ledgers:
             check_leaves(bundle, each, trust, found, progress, hides=not is_unlimited(scope))
             check_withheld(bundle, each, scope, found)
@@ -93,3 +98,10 @@ def _take_from_fetch(bundle: Bundle, found: Findings) -> None:
     for code, ledger, position, message in rows:
         if code in _FROM_FETCH:
             found.add(Code(code), f"while fetching: {message}", ledger=ledger, position=position)
+    held = {each.root.hex(): each.ledger for each in bundle.ledgers()}
+    for message, details in bundle.db.execute(_UNREACHED, (Code.LEDGER_UNREACHED,)).fetchall():
+        ledger = held.get(json.loads(details).get("root"))
+        if ledger is not None:  # one that was never reached is missing from the bundle, which is told already
+            told = f"while fetching: {message}"
+            found.add(Code.LEDGER_UNREACHED, told, ledger=ledger, severity="warning")
+            found.leave_unchecked(told)
