@@ -8,7 +8,8 @@ Rules:
 
 - The database is read in threads, a page ahead of what the auditor takes; nothing else of a fetch is in memory.
 - Whoever is suspended, or admitted anew with another scope, while she fetches gets no further page.
-- So many fetches at once, of all auditors and of one; beyond them: ``BUSY``.
+- So many fetches at once, of all auditors and of one; beyond them: ``BUSY``. One that ended because its pages were not
+  taken frees its place for others; it counts as its own auditor's until its last page left the memory.
 - The head of this broker's ledger is told to whoever greets: it says nothing but size and root.
 
 Example::
@@ -41,7 +42,7 @@ __all__ = ["Auditors", "Checkpoints"]
 
 AUDITORS: Final = frozenset({pb.PRINCIPAL_KIND_AUDITOR})
 MOST_FETCHES: Final = 16
-MOST_FETCHES_OF_ONE: Final = 6
+MOST_FETCHES_OF_ONE: Final = 4
 # Seconds between two looks for what was appended, for who follows the ledger.
 FOLLOW_EVERY: Final = 0.25
 _NO_END: Final = 1 << 63
@@ -74,6 +75,7 @@ class Auditors:
     ) -> None:
         self._identity, self._greetings, self._facts = identity, greetings, facts
         self._pages, self._calls, self._checkpoints = pages, calls, checkpoints
+        self._running = 0
         self._open: Counter[bytes] = Counter()
         self._ending = asyncio.Event()
 
@@ -90,11 +92,12 @@ class Auditors:
             self._greetings.check(request.hello, as_one_of=ANYBODY)
             note = await self._checkpoints.own()
             return auditor_pb2.GetCheckpointResponse(checkpoint=ledger_pb2.SignedCheckpoint(note=note))
-        self._admitted(request.hello, request.ledger)
+        caller, _ = self._admitted(request.hello, request.ledger)
         cosigned = await self._checkpoints.of_node(request.ledger)
         if cosigned is not None:
             return auditor_pb2.GetCheckpointResponse(checkpoint=ledger_pb2.SignedCheckpoint(note=cosigned))
-        reply = await self._calls.ask(request.ledger, node_pb2.LedgerCall(checkpoint=request))
+        call = node_pb2.LedgerCall(checkpoint=request)
+        reply = await self._calls.ask(request.ledger, call, caller=caller.root)
         return reply.checkpoint
 
     async def get_proofs(
@@ -102,16 +105,17 @@ class Auditors:
     ) -> auditor_pb2.GetProofsResponse:
         """Inclusion and consistency proofs."""
         check_bounds(request, "request")
-        self._admitted(request.hello, request.ledger)
+        caller, _ = self._admitted(request.hello, request.ledger)
         if request.ledger != self._identity.root:
-            return (await self._calls.ask(request.ledger, node_pb2.LedgerCall(proofs=request))).proofs
+            call = node_pb2.LedgerCall(proofs=request)
+            return (await self._calls.ask(request.ledger, call, caller=caller.root)).proofs
         return await asyncio.to_thread(self._pages.proofs, request.size, request.positions, request.old_size)
 
-    async def fetch_entries(self, request: auditor_pb2.FetchEntriesRequest, _context: Context) -> AsyncIterator[bytes]:
+    async def fetch_entries(self, request: auditor_pb2.FetchEntriesRequest, context: Context) -> AsyncIterator[bytes]:
         """Leaves of a range, in order; with ``follow`` also those that are appended later."""
         check_bounds(request, "request")
         caller, scope = self._admitted(request.hello, request.ledger)
-        with self._fetching(caller):
+        with self._fetching(caller, context):
             if request.ledger == self._identity.root:
                 pages = self._own_entries(caller, scope, request)
             else:
@@ -123,12 +127,12 @@ class Auditors:
                     yield page
 
     async def fetch_statements(
-        self, request: auditor_pb2.FetchStatementsRequest, _context: Context
+        self, request: auditor_pb2.FetchStatementsRequest, context: Context
     ) -> AsyncIterator[bytes]:
         """Statements by their ids, or all that the entries of a range name."""
         check_bounds(request, "request")
         caller, scope = self._admitted(request.hello, request.ledger)
-        with self._fetching(caller):
+        with self._fetching(caller, context):
             if request.ledger == self._identity.root:
                 pages = self._own_statements(caller, scope, request)
             else:
@@ -176,7 +180,7 @@ class Auditors:
         follow: bool = False,
     ) -> AsyncGenerator[bytes, None]:
         """What a node answers, as it came; nothing that is not sealed."""
-        replies = self._calls.stream(root, call, most=most, follow=follow)
+        replies = self._calls.stream(root, call, caller=caller.root, most=most, follow=follow)
         async with aclosing(replies):
             async for reply in replies:
                 self._still(caller, scope)
@@ -220,17 +224,23 @@ class Auditors:
             yield page
 
     @contextmanager
-    def _fetching(self, caller: Caller) -> Iterator[None]:
-        if self._open.total() >= MOST_FETCHES or self._open[caller.root] >= MOST_FETCHES_OF_ONE:
+    def _fetching(self, caller: Caller, context: Context) -> Iterator[None]:
+        if self._running >= MOST_FETCHES or self._open[caller.root] >= MOST_FETCHES_OF_ONE:
             raise RefusedError(
                 Reason.BUSY.meaning, code=Reason.BUSY.name, remedy="Try again in a moment.", retry_after=1.0
             )
+        self._running += 1
         self._open[caller.root] += 1
+        # The stub wants a class of its own, where gRPC takes any callable.
+        context.add_done_callback(lambda _: self._closed(caller))  # type: ignore[arg-type]
         try:
             yield
         finally:
-            self._open[caller.root] -= 1
-            self._open += Counter()  # forgets who has none open
+            self._running -= 1
+
+    def _closed(self, caller: Caller) -> None:
+        self._open[caller.root] -= 1
+        self._open += Counter()  # forgets who has none open
 
     async def _a_moment(self) -> None:
         try:

@@ -156,11 +156,11 @@ class Guardians:
         """
         check_bounds(request, "request")
         node = request.slice.node
-        self._greetings.check(request.hello, as_one_of=PERSONS, node=node)
+        caller = self._greetings.check(request.hello, as_one_of=PERSONS, node=node)
         standing = self._facts.standing(node)
         if standing is None or not standing.is_admitted(pb.PRINCIPAL_KIND_NODE, self._greetings.now()):
             raise _refused(Reason.NODE_UNKNOWN, "request.slice.node")
-        reply = await self._ledger_calls.ask(node, node_pb2.LedgerCall(slice=request))
+        reply = await self._ledger_calls.ask(node, node_pb2.LedgerCall(slice=request), caller=caller.key)
         return guardian_pb2.ReadNodeLedgerResponse(sealed=reply.sealed_slice)
 
     async def list_accesses(

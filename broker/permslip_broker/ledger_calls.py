@@ -9,14 +9,15 @@ Rules:
   is dropped; a reply of another kind ends its call.
 - What a node sends ahead of who takes it is bounded: it has :data:`~permslip.hosting.ledger_pages.CALL_WINDOW` bytes
   of credit for each call, and gets more as they are taken. A node that sends more than that loses the call.
-- So many calls for one node at once; so long without a word from it. A node that detaches ends its calls, and who asked
-  is told ``UNREACHABLE``.
+- So many calls for one node at once, fewer of one caller, and a place that no stream takes: short calls always get
+  their turn. So long without a word from the node. A node that detaches ends its calls, and who asked is told
+  ``UNREACHABLE``.
 - Whoever stops listening has the node told so (``Cancel`` with the call's number).
 
 Example::
 
-    reply = await calls.ask(root, node_pb2.LedgerCall(checkpoint=request))
-    async for reply in calls.stream(root, node_pb2.LedgerCall(entries=request), most=1_000):
+    reply = await calls.ask(root, node_pb2.LedgerCall(checkpoint=request), caller=auditor)
+    async for reply in calls.stream(root, node_pb2.LedgerCall(entries=request), caller=auditor, most=1_000):
         yield reply.entries
 """
 
@@ -26,6 +27,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,13 +39,19 @@ from permslip.hosting.logs import get_log
 from permslip.reasons import Reason
 from permslip_broker.attachments import AttachedNode, Attachments
 
-__all__ = ["LedgerCalls"]
+__all__ = ["OWN", "LedgerCalls"]
 
 _log = get_log(__name__)
 
 MOST_FOR_ONE_NODE: Final = 4
+MOST_STREAMS: Final = 3
+MOST_OF_ONE_CALLER: Final = 2
 # The broker's own calls keep a place, however many others ask.
 MOST_OWN: Final = 2
+
+OWN: Final = b""
+"""The caller where this broker asks for itself."""
+
 _SECONDS: Final = 1_000
 
 # Which reply answers which call.
@@ -63,8 +71,9 @@ class _OpenCall:
     call_id: bytes
     node: AttachedNode
     kind: str
-    own: bool
+    caller: bytes
     most: int
+    is_stream: bool
     replies: deque[node_pb2.LedgerReply] = field(default_factory=deque)
     waiting: int = 0
     came: int = 0
@@ -92,20 +101,20 @@ class LedgerCalls:
         self._calls: dict[bytes, _OpenCall] = {}
         attachments.on_detach(self._detached)
 
-    async def ask(self, root: bytes, call: node_pb2.LedgerCall, *, own: bool = False) -> node_pb2.LedgerReply:
+    async def ask(self, root: bytes, call: node_pb2.LedgerCall, *, caller: bytes) -> node_pb2.LedgerReply:
         """Make a call that one reply answers.
 
         Args:
             root: the node.
             call: what is asked; its ``call_id`` is set here.
-            own: this broker asks for itself.
+            caller: whom it is for, by a key; :data:`OWN` where this broker asks for itself.
 
         Raises:
             RefusedError: the node said no; ``UNREACHABLE``: it is not attached; ``BUSY``: too much is asked of it.
             TimedOutError: it said nothing in time.
             MalformedError: it answered something else.
         """
-        replies = self.stream(root, call, most=1, own=own)
+        replies = self._replies(root, call, caller=caller, most=1, is_stream=False, patient=False)
         try:
             return await anext(replies)
         except StopAsyncIteration:
@@ -114,7 +123,7 @@ class LedgerCalls:
             await replies.aclose()
 
     async def stream(
-        self, root: bytes, call: node_pb2.LedgerCall, *, most: int, own: bool = False, follow: bool = False
+        self, root: bytes, call: node_pb2.LedgerCall, *, caller: bytes, most: int, follow: bool = False
     ) -> AsyncGenerator[node_pb2.LedgerReply, None]:
         """Make a call that several replies answer; arguments and errors as for :meth:`ask`.
 
@@ -122,10 +131,18 @@ class LedgerCalls:
             most: so many replies at most; a node that sends more has its call ended.
             follow: the answer has no end; the node may be silent for as long as nothing happens.
         """
-        entry = self._open(root, call, most=most, own=own)
+        replies = self._replies(root, call, caller=caller, most=most, is_stream=True, patient=follow)
+        async with aclosing(replies):
+            async for reply in replies:
+                yield reply
+
+    async def _replies(
+        self, root: bytes, call: node_pb2.LedgerCall, *, caller: bytes, most: int, is_stream: bool, patient: bool
+    ) -> AsyncGenerator[node_pb2.LedgerReply, None]:
+        entry = self._open(root, call, caller=caller, most=most, is_stream=is_stream)
         try:
             while True:
-                await self._next(entry, patient=follow)
+                await self._next(entry, patient=patient)
                 if not entry.replies:
                     return
                 reply = entry.replies.popleft()
@@ -165,21 +182,33 @@ class LedgerCalls:
             if reply.last:
                 entry.end()
 
-    def _open(self, root: bytes, call: node_pb2.LedgerCall, *, most: int, own: bool) -> _OpenCall:
+    def _open(self, root: bytes, call: node_pb2.LedgerCall, *, caller: bytes, most: int, is_stream: bool) -> _OpenCall:
         node = self._attachments.get(root)
         if node is None:
             raise _reason(Reason.UNREACHABLE, "the node is not attached.")
-        allowed = MOST_OWN if own else MOST_FOR_ONE_NODE
-        if sum(each.node is node and each.own is own for each in self._calls.values()) >= allowed:
-            raise _reason(Reason.BUSY, "others are reading this node's ledger.")
+        self._check_room(node, caller, is_stream=is_stream)
         call_id = os.urandom(16)
         sent = node_pb2.LedgerCall()
         sent.CopyFrom(call)
         sent.call_id = call_id
-        entry = _OpenCall(call_id, node, str(sent.WhichOneof("call")), own, most)
+        entry = _OpenCall(call_id, node, str(sent.WhichOneof("call")), caller, most, is_stream)
         self._calls[call_id] = entry
         node.outbox.put(node_pb2.BrokerFrame(ledger=sent), sent.ByteSize())
         return entry
+
+    def _check_room(self, node: AttachedNode, caller: bytes, *, is_stream: bool) -> None:
+        """Raises unless there is a place for one more call."""
+        at_node = [each for each in self._calls.values() if each.node is node]
+        of_caller = sum(each.caller == caller for each in at_node)
+        if caller == OWN:
+            if of_caller >= MOST_OWN:
+                raise _reason(Reason.BUSY, "this broker is asking this node already.")
+            return
+        if of_caller >= MOST_OF_ONE_CALLER:
+            raise _reason(Reason.BUSY, "you are reading this node's ledger already.")
+        others = [each for each in at_node if each.caller != OWN]
+        if len(others) >= MOST_FOR_ONE_NODE or (is_stream and sum(each.is_stream for each in others) >= MOST_STREAMS):
+            raise _reason(Reason.BUSY, "others are reading this node's ledger.")
 
     async def _next(self, entry: _OpenCall, *, patient: bool) -> None:
         """Wait until there is a reply, or none will come."""

@@ -6,6 +6,8 @@ letters (``GetChallenge`` → ``get_challenge``); calls without one are answered
 Rules:
 
 - Bytes that are no message at all are refused like any other malformed request, not by gRPC's own error.
+- A stream of answers whose next one the caller does not take for :data:`TAKEN_WITHIN` seconds is ended, and its handler
+  with it: nobody holds a place by not listening.
 - Whatever a handler refuses is recorded (:mod:`permslip_broker.refused_requests`) before the caller hears of it, with
   the organization that had proved to be calling.
 
@@ -16,8 +18,10 @@ Example::
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +30,16 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from permslip.errors import MalformedError, PermslipError
+from permslip.errors import MalformedError, PermslipError, TimedOutError
 from permslip_broker.greetings import proved_caller
 from permslip_broker.refused_requests import RefusedRequests
 
 __all__ = ["Context", "add_methods"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+# Seconds that a caller has to take each answer of a stream.
+TAKEN_WITHIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +117,26 @@ def _answering(handler: Callable[..., Any], name: str, refusals: RefusedRequests
 
 
 def _streaming(handler: Callable[..., Any], name: str, refusals: RefusedRequests) -> Callable[..., Any]:
-    async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+    async def answer(request: Any, context: Context) -> None:
         try:
-            async for response in handler(_readable(request, name), context):
-                yield response
+            async with aclosing(handler(_readable(request, name), context)) as responses:
+                async for response in responses:
+                    await _write(response, context)
         except PermslipError as error:
             refusals.refuse(error, name, request=_raw(request), caller=proved_caller())
             raise
 
     return answer
+
+
+async def _write(response: Any, context: Context) -> None:
+    try:
+        async with asyncio.timeout(TAKEN_WITHIN):
+            await context.write(response)
+    except TimeoutError:
+        raise TimedOutError(
+            "the next answer of this stream was not taken in time.", remedy="Call again, and read what comes."
+        ) from None
 
 
 def _conversing(handler: Callable[..., Any], name: str, refusals: RefusedRequests) -> Callable[..., Any]:

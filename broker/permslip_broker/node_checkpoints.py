@@ -46,7 +46,7 @@ from permslip.notes import Ed25519Verifier, SignatureType, VerifierKey, append_s
 from permslip.quantities import Millis
 from permslip_broker.attachments import Attachments
 from permslip_broker.identity import Identity
-from permslip_broker.ledger_calls import LedgerCalls
+from permslip_broker.ledger_calls import OWN, LedgerCalls
 from permslip_broker.recording import Recorder
 
 __all__ = ["NodeCheckpoints"]
@@ -156,14 +156,14 @@ class NodeCheckpoints:
         async with self._turns.setdefault(root, asyncio.Lock()):
             hello = self._hello(root)
             request = auditor_pb2.GetCheckpointRequest(hello=hello, ledger=root)
-            reply = await self._calls.ask(root, node_pb2.LedgerCall(checkpoint=request), own=True)
+            reply = await self._calls.ask(root, node_pb2.LedgerCall(checkpoint=request), caller=OWN)
             opened = self._opened(root, reply.checkpoint.checkpoint.note)
             last = await asyncio.to_thread(self._store.last, root)
             old, new = last.checkpoint.size if last is not None else 0, opened.checkpoint.size
             proof: list[bytes] = []
             if 0 < old < new:
                 asked = auditor_pb2.GetProofsRequest(hello=hello, ledger=root, size=new, old_size=old)
-                proofs = await self._calls.ask(root, node_pb2.LedgerCall(proofs=asked), own=True)
+                proofs = await self._calls.ask(root, node_pb2.LedgerCall(proofs=asked), caller=OWN)
                 proof = list(proofs.proofs.consistency.hashes)
             try:
                 await asyncio.to_thread(self._store.take, root, opened, old_size=old, proof=proof, now=self._clock())

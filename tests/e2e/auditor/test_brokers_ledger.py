@@ -251,7 +251,7 @@ async def test_a_greeting_for_a_node_opens_nothing_at_the_broker(federation: Sma
 async def test_fetches_at_once_are_bounded(federation: SmallFederation) -> None:
     async with auditing(federation) as calls:
         size = federation.broker.ledger.size
-        following = [calls.entry_pages(federation.root, size - 1, follow=True) for _ in range(6)]
+        following = [calls.entry_pages(federation.root, size - 1, follow=True) for _ in range(4)]
         for each in following:
             await anext(each)
 

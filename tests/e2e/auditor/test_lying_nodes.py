@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 
 from permslip._pb.permslip.v1 import auditor_pb2, ledger_pb2, node_pb2, session_pb2, statement_pb2 as pb
 from permslip.hosting.ledger_pages import CALL_WINDOW
 from permslip.reasons import Reason
+from permslip_broker import methods
 from tests.e2e.broker.small_federation import FEDERATION, SmallFederation
 from tests.federation.auditor import AuditorCalls, calling, refused
 from tests.federation.principals import Organization, admit
 from tests.federation.simulated_node import SimulatedNode
+
+_PROOFS = auditor_pb2.GetProofsResponse(inclusion=[ledger_pb2.InclusionProof(position=0, size=1)])
 
 Answer = Callable[[SimulatedNode, node_pb2.LedgerCall], None]
 
@@ -188,16 +192,75 @@ async def test_a_node_that_goes_away_ends_its_calls(federation: SmallFederation)
         assert await refused(raw_pages(calls, node)) == Reason.UNREACHABLE
 
 
-async def test_calls_for_one_node_at_once_are_bounded(federation: SmallFederation) -> None:
-    def tell(node: SimulatedNode, call: node_pb2.LedgerCall) -> None:
-        """Nothing, ever."""
+def silence(node: SimulatedNode, call: node_pb2.LedgerCall) -> None:
+    """Nothing, ever."""
 
-    async with auditing(federation, tell) as (calls, node):
-        asking = [asyncio.ensure_future(raw_pages(calls, node)) for _ in range(4)]
-        await node.until(lambda: len(node.calls) == 4)
 
-        assert await refused(raw_pages(calls, node)) == Reason.BUSY
-        for each in asking:
-            each.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
-        await node.until(lambda: len(node.cancelled) == 4)
+def streams(node: TellingNode) -> list[node_pb2.LedgerCall]:
+    """What auditors asked of the node; the broker asks for itself too."""
+    return [each for each in node.calls if each.HasField("entries")]
+
+
+@asynccontextmanager
+async def asking(node: TellingNode, *auditors: AuditorCalls) -> AsyncIterator[None]:
+    """Each of them waits for the node's entries while the block lasts."""
+    before = len(streams(node))
+    waiting = [asyncio.ensure_future(raw_pages(each, node)) for each in auditors]
+    await node.until(lambda: len(streams(node)) == before + len(waiting))
+    yield
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await node.until(lambda: len(node.cancelled) >= len(waiting))
+
+
+async def test_one_auditor_leaves_places_at_a_node_to_others(federation: SmallFederation) -> None:
+    async with (
+        auditing(federation, silence) as (one, node),
+        calling_as_auditor(federation) as other,
+        asking(node, one, one),
+    ):
+        assert await refused(raw_pages(one, node)) == Reason.BUSY
+        async with asking(node, other):
+            assert len(streams(node)) == 3
+
+
+async def test_streams_leave_a_place_at_a_node_to_short_calls(federation: SmallFederation) -> None:
+    async with (
+        auditing(federation, silence) as (one, node),
+        calling_as_auditor(federation) as other,
+        calling_as_auditor(federation) as third,
+        asking(node, one, one, other),
+    ):
+        assert await refused(raw_pages(third, node)) == Reason.BUSY
+        proofs = asyncio.ensure_future(third.proofs(node.organization.root, 1, [0]))
+        await node.until(lambda: any(each.HasField("proofs") for each in node.calls))
+        [asked] = [each for each in node.calls if each.HasField("proofs")]
+
+        node.reply(node_pb2.LedgerReply(call_id=asked.call_id, proofs=_PROOFS, last=True))
+        assert await proofs == _PROOFS
+
+
+async def test_a_stream_whose_pages_nobody_takes_is_ended(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "TAKEN_WITHIN", 0.05)
+    async with auditing(federation, silence) as (calls, node):
+        root = node.organization.root
+        request = auditor_pb2.FetchEntriesRequest(hello=await calls.hello(root), ledger=root, follow=True)
+        stream = calls.stub.FetchEntries(request)
+        await node.until(lambda: bool(streams(node)))
+        [call], sent = streams(node), 0
+
+        def is_answered() -> bool:
+            return bool(node.cancelled) or node.credit > sent
+
+        while not node.cancelled:
+            sent += 1 << 20
+            node.send(call, size=1 << 20)
+            await node.until(is_answered)
+        assert node.cancelled == [call.call_id]
+
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            _ = [page async for page in stream]
+        assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
