@@ -45,6 +45,7 @@ from permslip.client.failures import error_of, is_unreached
 from permslip.client.identity import CertSource, KeySource, identify
 from permslip.client.session import Session, backoff, system_clock
 from permslip.client.settings import server_of
+from permslip.client.statement_bounds import StatementBound
 from permslip.client.timeouts import Timeout
 from permslip.directory import Organization
 from permslip.errors import KeyRejectedError, MalformedError, PermslipError, ProofError, RefusedError, TimedOutError
@@ -267,23 +268,27 @@ class AsyncAuditorClient:
 
         Args:
             ledger: whose.
-            start, until: the entries' positions; the last is exclusive.
+            start, until: the entries' positions; the last is exclusive. Without one, nothing bounds how many come.
             ids: instead of a range, these statements.
 
         Raises:
+            MalformedError: more came than the range's entries can name.
             RefusedError, UnavailableError: as :meth:`entry_messages`.
         """
         root = self._root(ledger)
         asked = {"from": start, "until": until} if not ids else {}
         federation = self._session.server.federation
+        bound = StatementBound(len(ids)) if ids else StatementBound.of_range(start, until)
 
         def opened(stub: Any, hello: pb.Envelope) -> Any:
+            bound.begin()
             request = auditor_pb2.FetchStatementsRequest(hello=hello, ledger=root, statement_ids=ids, **asked)
             return stub.FetchStatements(request)
 
         messages = self._stream(root, opened, auditor_pb2.FetchStatementsResponse, statements_context)
         async with aclosing(messages):
             async for message in messages:
+                bound.take(message)
                 verified: list[Signed[Any]] = []
                 refused: list[tuple[pb.Envelope, PermslipError]] = []
                 for envelope in message.statements:

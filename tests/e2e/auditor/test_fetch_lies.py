@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from permslip.auditing.fetching import Fetch, new_meta
 from permslip.auditing.results import Result
 from permslip.auditing.verifying import verify
 from permslip.checkpoints import Checkpoint, sign_checkpoint
+from permslip.client.statement_bounds import MOST_TIMES, StatementBound
+from permslip.errors import MalformedError
+from permslip.hosting.ledger_pages import LedgerPages
 from permslip.keys import did_text
 from permslip.merkle import Frontier, leaf_hash
 from permslip.notes import Ed25519Signer
@@ -142,6 +146,45 @@ async def test_a_history_that_was_rewritten_between_two_visits_is_a_fork(
     assert dict(told.findings) == {"CHECKPOINT_FORK": 1}
     assert checked.exit_code == 1
     assert faults["CHECKPOINT_FORK"] >= 1
+
+
+async def test_statements_without_end_are_not_taken(
+    federation: SmallFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = LedgerPages.statements_named
+
+    def without_end(pages: LedgerPages, *asked: Any) -> Iterator[bytes]:
+        return cycle(honest(pages, *asked))
+
+    monkeypatch.setattr(LedgerPages, "statements_named", without_end)
+    await accesses(federation, 1)
+    async with auditing(federation) as client:
+        with Bundle.create(tmp_path / "audit.db", await new_meta(client)) as bundle:
+            told = await Fetch(client, bundle, trust_in(federation), nodes=[]).run()
+            [ledger] = bundle.ledgers()
+
+    assert (told.word, dict(told.findings)) == ("unchecked", {"LEDGER_UNREACHED": 1})
+    assert "statements" in told.unchecked
+    assert ledger.fetched == 0
+
+
+def test_a_keeper_who_breaks_off_again_and_again_is_bounded_too() -> None:
+    bound = StatementBound.of_range(4, 5)
+    two = auditor_pb2.FetchStatementsResponse(erased=[bytes(32)] * 2)
+
+    for _ in range(MOST_TIMES):
+        bound.begin()
+        bound.take(two)
+    bound.begin()
+    with pytest.raises(MalformedError, match="at most 2"):
+        bound.take(two)
+
+
+def test_an_erased_statement_is_told_by_an_id() -> None:
+    bound = StatementBound.of_range(0, 1)
+    bound.begin()
+    with pytest.raises(MalformedError, match="32 bytes"):
+        bound.take(auditor_pb2.FetchStatementsResponse(erased=[bytes(1 << 20)]))
 
 
 # ------------------------------------------------------------------------------------------------------- nodes
