@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 from google.protobuf.message import Message
 
@@ -30,7 +29,7 @@ from permslip.client.consenting import Consent, ConsentDraft, GivenTerms
 from permslip.client.ending import Revocable
 from permslip.client.guarding import AsyncGuardianClient
 from permslip.client.identity import CertSource, KeySource
-from permslip.client.loop_thread import LoopThread
+from permslip.client.loop_thread import BlockingClient
 from permslip.client.operating import AsyncOperatorClient, BrokerStatus
 from permslip.client.providing import DEFAULT_MAX_OPEN, AsyncClient
 from permslip.client.revoking import RevocationState
@@ -50,7 +49,7 @@ from permslip.wallet import LinkedSlice, Wallet
 __all__ = ["Client", "GuardianClient", "OperatorClient"]
 
 
-class Client:
+class Client(BlockingClient):
     """A provider's connection to a broker; see :class:`~permslip.client.providing.AsyncClient` for the arguments."""
 
     def __init__(
@@ -83,19 +82,7 @@ class Client:
             max_answer_bytes=max_answer_bytes,
             now=now,
         )
-        self._thread = LoopThread()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connection; safe to call twice."""
-        self._thread.end(self._client.aclose)
+        super().__init__(self._client.aclose)
 
     def grants(self, *grant_ids: bytes) -> Iterator[GrantView]:
         """See :meth:`~permslip.client.providing.AsyncClient.grants`."""
@@ -160,7 +147,7 @@ class Client:
         )
 
 
-class GuardianClient:
+class GuardianClient(BlockingClient):
     """A guardian's connection to a broker; see :class:`~permslip.client.guarding.AsyncGuardianClient`."""
 
     def __init__(
@@ -193,19 +180,7 @@ class GuardianClient:
             max_answer_bytes=max_answer_bytes,
             now=now,
         )
-        self._thread = LoopThread()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connection; safe to call twice."""
-        self._thread.end(self._client.aclose)
+        super().__init__(self._client.aclose)
 
     @property
     def wallet(self) -> Wallet | None:
@@ -303,7 +278,7 @@ class GuardianClient:
         return self._thread.run(self._client.revocation_file(target, path))
 
 
-class OperatorClient:
+class OperatorClient(BlockingClient):
     """The operator's connection to a broker; see :class:`~permslip.client.operating.AsyncOperatorClient`."""
 
     def __init__(
@@ -328,19 +303,7 @@ class OperatorClient:
             timeout=timeout,
             now=now,
         )
-        self._thread = LoopThread()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connection; safe to call twice."""
-        self._thread.end(self._client.aclose)
+        super().__init__(self._client.aclose)
 
     def admit(
         self, root: str | bytes, *, kind: str, name: str, agreement_id: str, valid_until: int = 0

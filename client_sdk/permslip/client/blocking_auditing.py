@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.checkpoints import Checkpoint
 from permslip.client.auditing import AsyncAuditorClient, FetchedStatements, LedgerCheckpoint
 from permslip.client.identity import CertSource, KeySource
-from permslip.client.loop_thread import LoopThread
+from permslip.client.loop_thread import BlockingClient
 from permslip.client.session import system_clock
 from permslip.client.timeouts import Timeout
 from permslip.directory import Organization
@@ -29,7 +27,7 @@ from permslip.quantities import Millis
 __all__ = ["AuditorClient"]
 
 
-class AuditorClient:
+class AuditorClient(BlockingClient):
     """An auditor's connection; see :class:`~permslip.client.auditing.AsyncAuditorClient` for the arguments."""
 
     def __init__(
@@ -58,19 +56,7 @@ class AuditorClient:
             timeout=timeout,
             now=now,
         )
-        self._thread = LoopThread()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connection; safe to call twice."""
-        self._thread.end(self._client.aclose)
+        super().__init__(self._client.aclose)
 
     def organizations(self) -> list[Organization]:
         """Every organization of the federation, verified."""

@@ -19,9 +19,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
-__all__ = ["LoopThread"]
+__all__ = ["BlockingClient", "LoopThread"]
 
 T = TypeVar("T")
 
@@ -78,6 +79,30 @@ class LoopThread:
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name="permslip-client", daemon=True)
                 self._thread.start()
             return self._loop
+
+
+class BlockingClient:
+    """What every client without ``await`` is: a loop of its own, a context manager, closed once.
+
+    Args:
+        aclose: ends the client beneath.
+    """
+
+    def __init__(self, aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._thread = LoopThread()
+        self._aclose = aclose
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; safe to call twice."""
+        self._thread.end(self._aclose)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
