@@ -13,13 +13,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from permslip.auditing.bundle import Bundle
 from permslip.auditing.codes import Code
 from permslip.auditing.finding import Findings, Severity
 from permslip.clock import system_clock
+from permslip.grant_views import time_text
 from permslip.keys import did_text
 
 __all__ = ["Alert", "AlertingFindings", "Names"]
@@ -50,8 +50,7 @@ class Alert:
     @classmethod
     def now(cls, step: str, code: str, severity: str, ledger: str, position: int | None, message: str) -> Self:
         """An alert of this moment; arguments as the attributes."""
-        at = datetime.fromtimestamp(system_clock() // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return cls(at, step, str(code), severity, ledger, position, message)
+        return cls(time_text(system_clock()), step, str(code), severity, ledger, position, message)
 
     @property
     def line(self) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 from permslip.auditing.codes import Code
@@ -20,7 +21,7 @@ from permslip.auditing.results import Result
 from permslip.clock import system_clock
 from permslip.errors import ConfigurationError
 
-__all__ = ["Findings", "Severity", "results_of"]
+__all__ = ["Findings", "Severity", "results_of", "utc_text"]
 
 Severity: TypeAlias = Literal["fault", "warning", "note"]
 
@@ -135,3 +136,11 @@ def results_of(db: sqlite3.Connection) -> dict[str, str]:
     """Step → its last result in a bundle: ``clean``, ``findings``, ``unchecked``, or ``outdated`` where something was
     fetched since: what it said is not about what the bundle holds now."""
     return dict(db.execute(_RESULTS))
+
+
+def utc_text(millis: int) -> str:
+    """A time for people; the number where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(millis / 1_000, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return str(millis)

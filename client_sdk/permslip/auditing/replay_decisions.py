@@ -22,7 +22,8 @@ from permslip import statements as st
 from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.auditing.bundle_facts import BundleFacts
 from permslip.auditing.codes import Code
-from permslip.auditing.replay_evidence import Evidence, utc_text
+from permslip.auditing.finding import utc_text
+from permslip.auditing.replay_evidence import Evidence
 from permslip.auditing.replay_times import Seen
 from permslip.auditing.replay_uses import Account, Uses
 from permslip.auditing.replay_verdicts import agrees, describes, differs, recorded, replayed, shown

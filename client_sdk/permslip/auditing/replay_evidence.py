@@ -8,7 +8,6 @@ Example::
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -19,13 +18,13 @@ from permslip._pb.permslip.v1 import ledger_pb2, statement_pb2 as pb
 from permslip.auditing.bundle import Bundle, LedgerRow
 from permslip.auditing.bundle_facts import Lost
 from permslip.auditing.codes import Code
-from permslip.auditing.finding import Findings, Severity
+from permslip.auditing.finding import Findings, Severity, utc_text
 from permslip.auditing.results import Trust
 from permslip.dsse import SignedCache
 from permslip.errors import KeyRejectedError, MalformedError, SignatureError
 from permslip.statements import Signed
 
-__all__ = ["Evidence", "utc_text"]
+__all__ = ["Evidence"]
 
 
 class Evidence:
@@ -132,11 +131,3 @@ class Evidence:
         self.found.count("erased")
         message = f"evidence erased on {utc_text(erased_at)[:10]}: {what}"
         self.fault(Code.EVIDENCE_ERASED, message, severity="note", erased_at=erased_at, **details)
-
-
-def utc_text(millis: int) -> str:
-    """A time for people; the number where no calendar has it."""
-    try:
-        return datetime.fromtimestamp(millis / 1_000, UTC).isoformat(timespec="milliseconds")
-    except (OverflowError, ValueError, OSError):
-        return str(millis)

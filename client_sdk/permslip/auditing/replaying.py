@@ -39,9 +39,9 @@ from permslip._pb.permslip.v1 import ledger_pb2
 from permslip.auditing.bundle import Bundle, LedgerRow
 from permslip.auditing.bundle_facts import BundleFacts
 from permslip.auditing.codes import Code
-from permslip.auditing.finding import Findings
+from permslip.auditing.finding import Findings, utc_text
 from permslip.auditing.replay_decisions import Decisions
-from permslip.auditing.replay_evidence import Evidence, utc_text
+from permslip.auditing.replay_evidence import Evidence
 from permslip.auditing.replay_statements import Judge, needs_of, place_of, subject_of
 from permslip.auditing.replay_times import WitnessedTimes
 from permslip.auditing.replay_uses import Uses

@@ -26,11 +26,10 @@ from permslip._pb.permslip.v1 import ledger_pb2
 from permslip.auditing.bundle import Bundle, LedgerRow
 from permslip.auditing.codes import Code
 from permslip.auditing.entry_rows import EntryRow, decode_entry, row_of
-from permslip.auditing.finding import Findings
+from permslip.auditing.finding import Findings, utc_text
 from permslip.auditing.results import Progress, Trust
 from permslip.auditing.verify_checkpoints import CheckpointRow, checkpoints_of
 from permslip.errors import MalformedError
-from permslip.grant_views import time_text
 from permslip.merkle import HASH_BYTES, Frontier, leaf_hash
 from permslip.reasons import Reason
 
@@ -304,7 +303,7 @@ class _Named:
         self._found.count("erased")
         self._found.add(
             Code.EVIDENCE_ERASED,
-            f"leaf {position}: evidence erased on {time_text(erased[0])[:10]} ({erased[1]}): its {kind}.",
+            f"leaf {position}: evidence erased on {utc_text(erased[0])[:10]} ({erased[1]}): its {kind}.",
             ledger=self._ledger.ledger,
             position=position,
             severity="note",
